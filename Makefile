@@ -1,0 +1,51 @@
+# `make` lists what can be made. Everything runs inside .venv, which `make env` builds.
+
+PYTHON ?= python3
+CORES ?= 2
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+DEMO_TABLE := results/demo/tables/table1.md
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint clean
+
+help:
+	@echo 'make env     build .venv with everything at the versions of constraints.txt (again if they change)'
+	@echo 'make demo    Table 1 on a few photographs, and some training steps: minutes, no GPU, no data to download'
+	@echo 'make test    run the tests'
+	@echo 'make lint    check style and workflow'
+	@echo 'make clean   delete results, with the state of trainings, and caches; keep results/published, data and .venv'
+	@echo
+	@echo 'Variables: PYTHON=$(PYTHON) (3.11 or newer) makes .venv; CORES=$(CORES) for the demo.'
+
+env: $(INSTALLED)
+
+# The stamp is written last: an installation that was interrupted has none, and starts from an empty .venv.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "error: '$(PYTHON)' is not Python 3.11 or newer; try make PYTHON=python3.12" >&2; exit 1; }
+	@test -f $@ || $(PYTHON) -m venv --clear .venv
+	@rm -f $@
+	@echo 'installing into .venv: a few minutes the first time'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'
+	@touch $@
+
+demo: env
+	$(BIN)/snakemake --cores $(CORES) table1 train --configfile workflow/config/demo.yaml
+	@echo
+	@cat $(DEMO_TABLE)
+
+test: env
+	$(BIN)/python -m pytest -q
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+clean:
+	@if [ -d results ]; then find results -mindepth 1 -maxdepth 1 ! -name published -exec rm -rf {} +; fi
+	@rm -rf .snakemake .pytest_cache .ruff_cache .hypothesis build
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,45 @@
+"""DEAL bench: from images to the paper's tables. `snakemake table1`; what is run is said in config.yaml."""
+
+import os
+import sys
+
+ROOT = str(workflow.basedir)
+# This copy of the library, and this Python, for all jobs: whatever else is installed or first on the path.
+sys.path[:0] = [ROOT, os.path.join(ROOT, "workflow")]
+os.environ.update(
+    PATH=os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")]),
+    PYTHONPATH=os.pathsep.join([*sys.path[:2], os.environ.get("PYTHONPATH", "")]),
+)
+
+from bench import plan as planning
+
+
+configfile: "config.yaml"
+
+
+plan = planning.make(config, workflow.configfiles)
+
+
+wildcard_constraints:
+    dataset="[a-z0-9_]+",
+    kind="gray|color",
+    task="[a-z0-9_]+",
+    setting="[^/]+",
+    method="[^/]+",
+    table="table[0-9]+",
+
+
+include: "workflow/rules/download.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.table1.input,
+
+
+onstart:
+    plan.before_first_job(job.rule.name for job in workflow.dag.needrun_jobs())

@@ -1,0 +1,99 @@
+"""Baselines: one file a method, found by itself.
+
+A method is a class with a literal `name` in a module of this package (or behind an entry point of the group
+`deal_bench.methods`, whose name is the method's name). It becomes part of the benchmark when its name is
+written in `methods` of config.yaml; `tests/test_methods.py` then tests it without being told.
+
+    class Mean(Method):
+        name = "mean"
+        label = "Local mean"
+        tasks = ("denoise_gray", "denoise_color")
+        hyperparameters = {"radius": Hyperparameter(1, 0, 5)}
+
+        def reconstruct(self, y, operator, sigma, *, radius):
+            side = 2 * int(radius) + 1
+            return torch.nn.functional.avg_pool2d(y, side, 1, int(radius), count_include_pad=False)
+
+Modules here import torch and their own libraries; never `deal`, never `bench`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+
+class Operator(Protocol):
+    """A linear forward operator; the names are those of deepinv's linear physics."""
+
+    def A(self, x: torch.Tensor) -> torch.Tensor:
+        """H x, for x of shape (B, C, H, W)."""
+
+    def A_adjoint(self, y: torch.Tensor) -> torch.Tensor:
+        """Hᵀ y."""
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A number that may be tuned on validation images: default, bounds, and the scale to search on."""
+
+    default: float
+    low: float
+    high: float
+    log: bool = False
+
+
+class Method:
+    """One reconstruction method. Subclasses set the class attributes and write `reconstruct`."""
+
+    name: ClassVar[str]
+    """Lower-case identifier, used in config.yaml and in file names."""
+    label: ClassVar[str]
+    """What tables and figures call it."""
+    tasks: ClassVar[tuple[str, ...]]
+    """Names of the tasks it serves; `("*",)` for all."""
+    hyperparameters: ClassVar[Mapping[str, Hyperparameter]] = {}
+    """Keyword arguments of `reconstruct` that can be tuned."""
+    oracle: ClassVar[bool] = False
+    """True: `reconstruct` also gets the keyword `truth`, the image that is looked for."""
+    clip: ClassVar[bool] = True
+    """False: scored as it is, although the task clips estimates to [0, 1] before scoring."""
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+        self.info: dict[str, Any] = {}
+        """What the last call reports of itself: `iterations` (int), `converged` (bool)."""
+
+    def serves(self, task: str) -> bool:
+        """Whether the method can do `task`."""
+        return "*" in self.tasks or task in self.tasks
+
+    def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
+        """Names, in the data registry, of the weights for `task` at noise level `sigma` (in [0, 1])."""
+        return ()
+
+    def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
+        """Prepare for many calls: load the weights (name → file), move to `device`. Not timed."""
+        self.device = device
+
+    def parameters(self) -> dict[str, Any]:
+        """Settings worth a column beside the result, other than the hyperparameters (JSON values)."""
+        return {}
+
+    def reconstruct(
+        self, y: torch.Tensor, operator: Operator, sigma: float, **hyperparameters: Any
+    ) -> torch.Tensor:
+        """The estimate of x from y = A x + n.
+
+        Args:
+            y: Measurement, (B, C, H, W), float32, on the device given to `setup`.
+            operator: The forward operator A.
+            sigma: Standard deviation of the noise, in the units of y.
+            hyperparameters: One value for each name in `hyperparameters`.
+
+        Returns:
+            The estimate, (B, C, H', W'), float32, finite. It need not be clipped.
+        """
+        raise TypeError(f"{type(self).__name__} does not define reconstruct")

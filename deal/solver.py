@@ -1,0 +1,370 @@
+"""Fixed-point solvers of DEAL.
+
+Both look for x = T(x), where T(x) solves A(x) u = b with A(x) = HᵀH + λ Wᵀ M(x)² W and b = Hᵀy (paper, eq. 6-8).
+`reference` is the authors' algorithm: conjugate gradients to an absolute tolerance for each mask. `fast` takes one
+preconditioned step (or a few) per mask and accelerates the outer map (Anderson), with a guard.
+
+Legend: b right side, r = b − A(x)x residual, d correction, m2 squared mask, P preconditioner.
+"""
+
+import math
+import time
+import warnings
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+_TINY = 1e-30
+
+
+class ConvergenceWarning(UserWarning):
+    """The iteration cap was reached before the tolerance."""
+
+
+@dataclass
+class Solution:
+    """What a solve returns.
+
+    Attributes:
+        x: reconstruction (B, C, H, W), clipped to [0, 1] if asked for.
+        converged: (B,) bool, true where `residual` ≤ tol.
+        residual: (B,) relative fixed-point residual ‖T(x) − x‖/‖x‖ of the unclipped result, computed, not inferred.
+        outer_iterations: updates of the mask's argument.
+        applications: applications of A(x), each one W and one Wᵀ, those of the final check included.
+        masks: evaluations of M.
+        cg_iterations: CG updates of each inner solve (reference only).
+        seconds: wall time, synchronised on a GPU.
+        iterates: x_0, x_1, … unclipped, if asked for.
+    """
+
+    x: Tensor
+    converged: Tensor
+    residual: Tensor
+    outer_iterations: int
+    applications: int
+    masks: int
+    seconds: float
+    cg_iterations: list[int] = field(default_factory=list)
+    iterates: list[Tensor] = field(default_factory=list)
+
+
+def norms(x: Tensor) -> Tensor:
+    """Euclidean norm of each sample, (B, …) → (B,)."""
+    return x.flatten(1).norm(dim=1)
+
+
+def inner(u: Tensor, v: Tensor) -> Tensor:
+    """Inner product of each pair of samples, (B, …) → (B, 1, 1, 1)."""
+    return (u * v).flatten(1).sum(1)[:, None, None, None]
+
+
+class NormalEquations:
+    """A(x) and M for one batch: kernels bound once, work counted."""
+
+    def __init__(self, model, operator, sigma: Tensor, lmbda: Tensor, dtype: torch.dtype | None = None, norm=None):
+        self.model, self.operator, self.sigma = model, operator, sigma
+        self.lmbda = lmbda[:, None, None, None]
+        self.norm = model.W.squared_norm() if norm is None else norm
+        self.W = model.W.bind(self.norm.rsqrt(), dtype)
+        self.W_mask = model.W_mask.bind(dtype=dtype)
+        self.applications = self.masks = 0
+
+    def mask_squared(self, x: Tensor) -> Tensor:
+        """M(x)², in the dtype of the convolutions."""
+        self.masks += 1
+        return self.model.mask(x, self.sigma, self.W_mask).to(self.W.dtype).square_()
+
+    def apply(self, x: Tensor, m2: Tensor) -> Tensor:
+        """(HᵀH + λ Wᵀ m2 W) x in the dtype of `x`."""
+        self.applications += 1
+        regular = self.W.adjoint(self.W(x).mul_(m2)).to(x.dtype)
+        return self.operator.A_adjoint(self.operator.A(x)) + self.lmbda * regular
+
+
+def conjugate_gradients(apply, b: Tensor, x: Tensor, tol: float, max_iter: int, relative: bool = False, P=None):
+    """Solve apply(x) = b, each sample stopping by itself; returns (x, updates made).
+
+    A sample stops when ‖r‖² ≤ tol (absolute, the authors' rule) or ‖r‖ ≤ tol·‖b‖ (`relative`). As in the authors'
+    code at most max_iter − 1 updates are made. P applies a symmetric positive preconditioner.
+    """
+    r = b - apply(x)
+    z = P(r) if P else r
+    p, rz = z, inner(r, z)
+    limit = tol**2 * inner(b, b) if relative else tol
+    for updates in range(max_iter - 1):
+        active = inner(r, r) > limit
+        if not active.any():
+            return x, updates
+        Ap = apply(p)
+        step = torch.where(active, rz / inner(p, Ap), 0)
+        x, r = x + step * p, r - step * Ap
+        z = P(r) if P else r
+        rz_new = inner(r, z)
+        p, rz = torch.where(active, z + rz_new / rz * p, p), torch.where(active, rz_new, rz)
+    return x, max_iter - 1
+
+
+def solve(
+    model,
+    y: Tensor,
+    operator,
+    sigma: float | Tensor,
+    lmbda: float | Tensor | None = None,
+    *,
+    tol: float = 1e-4,
+    algorithm: str = "fast",
+    x0: Tensor | None = None,
+    cg_tol: float = 1e-8,
+    max_outer: int = 1000,
+    max_cg: int = 1000,
+    clip: bool = True,
+    keep_iterates: bool = False,
+    callback=None,
+) -> Solution:
+    """Reconstruct x from y = H x + n.
+
+    Args:
+        model: a `deal.DEAL`.
+        y: data, whatever `operator.A` returns; one sample an entry of the first dimension.
+        operator: object with `A` and `A_adjoint`.
+        sigma: noise level seen by the mask, images in [0, 1]; a number or (B,).
+        lmbda: λ; None means κ(σ), the denoising value.
+        tol: relative fixed-point residual asked for; `reference` uses it as ε_out.
+        algorithm: "fast" or "reference".
+        x0: start (B, C, H, W); default 0 for `reference` (as in the paper), Hᵀy for `fast`.
+        cg_tol: ε_in of `reference`, on the squared norm of the residual divided by (1 + λ).
+        max_outer, max_cg: caps on mask updates and, for `reference`, on CG iterations per mask.
+        clip: clip the result to [0, 1], as for every figure of the paper but MRI.
+        keep_iterates: return x_0, x_1, … in `Solution.iterates`.
+        callback: called with (outer iteration, x) after every update.
+
+    Raises:
+        ValueError: non-finite data, wrong channel count, unknown algorithm, non-positive tolerance.
+    """
+    if algorithm not in ("fast", "reference"):
+        raise ValueError(f"algorithm must be 'fast' or 'reference', not {algorithm!r}")
+    if not tol > 0 or max_outer < 1:
+        raise ValueError(f"tol must be positive and max_outer at least 1, got {tol} and {max_outer}")
+    y = torch.as_tensor(y)
+    if not torch.isfinite(y).all():
+        raise ValueError("the data y contain NaN or infinite values")
+    started = _clock(y)
+    with torch.no_grad():
+        b = operator.A_adjoint(y)
+        if b.ndim != 4 or b.shape[1] != model.channels:
+            raise ValueError(f"this model takes (B, {model.channels}, H, W) images, A_adjoint(y) is {tuple(b.shape)}")
+        dtype = next(model.parameters()).dtype
+        b = b.to(dtype)
+        sigma = torch.as_tensor(sigma, dtype=dtype, device=b.device).expand(len(b))
+        lmbda = model.lmbda(sigma) if lmbda is None else lmbda
+        lmbda = torch.as_tensor(lmbda, dtype=dtype, device=b.device).expand(len(b))
+        if not (torch.isfinite(sigma).all() and (sigma >= 0).all() and torch.isfinite(lmbda).all()):
+            raise ValueError(f"sigma must be >= 0 and lambda finite, got {sigma.tolist()} and {lmbda.tolist()}")
+        system = NormalEquations(model, operator, sigma, lmbda)
+        record = [] if keep_iterates else None
+        if algorithm == "reference":
+            x = torch.zeros_like(b) if x0 is None else x0.to(b)
+            x, outer, cg = _reference(system, b, x, tol, cg_tol, max_outer, max_cg, record, callback)
+            residual = fixed_point_residual(system, b, x)
+        else:
+            x = b if x0 is None else x0.to(b)
+            x, outer, residual = _fast(system, b, x, tol, max_outer, record, callback)
+            cg = []
+        converged = residual <= tol
+        if outer >= max_outer and not converged.all():
+            warnings.warn(
+                f"DEAL stopped at its cap of {max_outer} outer iterations with a relative fixed-point residual of "
+                f"{residual.max():.1e} (asked: {tol:.1e})",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return Solution(
+            x=x.clamp(0, 1) if clip else x,
+            converged=converged,
+            residual=residual,
+            outer_iterations=outer,
+            applications=system.applications,
+            masks=system.masks,
+            seconds=_clock(x) - started,
+            cg_iterations=cg,
+            iterates=record or [],
+        )
+
+
+def fixed_point_residual(system: NormalEquations, b: Tensor, x: Tensor, m2=None, r=None, P=None) -> Tensor:
+    """‖T(x) − x‖/‖x‖ of each sample, (B,), with T(x) − x = A(x)⁻¹ r solved to 5 %."""
+    m2 = system.mask_squared(x) if m2 is None else m2
+    r = b - system.apply(x, m2) if r is None else r
+    d, _ = conjugate_gradients(lambda p: system.apply(p, m2), r, torch.zeros_like(x), 0.05, 200, True, P)
+    return norms(d) / norms(x).clamp(min=_TINY)
+
+
+def _reference(system, b, x, tol, cg_tol, max_outer, max_cg, record, callback):
+    """The authors' algorithm: CG on the system divided by 1 + λ, warm-started, until x stops moving."""
+    shrink = 1 / (1 + system.lmbda)
+    cg_counts = []
+    if record is not None:
+        record.append(x)
+    for outer in range(1, max_outer + 1):
+        m2 = system.mask_squared(x)
+
+        def scaled(p, m2=m2):
+            return shrink * system.apply(p, m2)
+
+        x_new, count = conjugate_gradients(scaled, shrink * b, x, cg_tol, max_cg)
+        cg_counts.append(count)
+        # One norm over the whole batch, and a division by ‖x_0‖ = 0 that counts as infinite.
+        change, size = (x_new - x).norm(), x.norm()
+        x = x_new
+        if record is not None:
+            record.append(x)
+        if callback:
+            callback(outer, x)
+        if size > 0 and change / size < tol:
+            break
+    return x, outer, cg_counts
+
+
+class Preconditioner:
+    """P⁻¹ with P = HᵀH + λ Wᵀ C W in the Fourier domain, C the mean squared mask of each channel.
+
+    WᵀCW is summed from the autocorrelations of the composite kernels; colour images are first rotated to an opponent
+    basis in which the three components are treated as uncorrelated. Exact inverses are not needed, only a close one.
+    """
+
+    _BASIS = ((1, 1, 1), (1, 0, -1), (1, -2, 1))
+
+    def __init__(self, system: NormalEquations, shape: torch.Size):
+        kernels = system.model.W.effective_kernels() * system.norm.rsqrt()
+        self.shape, self.lmbda = shape, system.lmbda
+        self.basis = None
+        if shape[1] == 3:
+            basis = torch.tensor(self._BASIS, dtype=kernels.dtype, device=kernels.device)
+            self.basis = basis / basis.norm(dim=1, keepdim=True)
+            kernels = torch.einsum("uc,nchw->nuhw", self.basis, kernels)
+        reach = kernels.shape[-1] - 1
+        grid = 2 ** math.ceil(math.log2(2 * reach + 1))
+        self._power = torch.fft.rfft2(kernels, s=(grid, grid)).abs().square()
+        offsets = torch.arange(-reach, reach + 1, device=kernels.device)
+        self._near = (offsets % grid, offsets % grid)
+        self._rows, self._cols = offsets % shape[-2], offsets % shape[-1]
+        spectrum = getattr(system.operator, "normal_spectrum", lambda *_: None)(shape, kernels.device)
+        self.data_spectrum = None if spectrum is None else spectrum.to(kernels.dtype)
+
+    def update(self, m2: Tensor) -> "Preconditioner":
+        """Adapt to a new squared mask."""
+        weight = m2.mean(dim=(2, 3), dtype=torch.float32).to(self._power.dtype)
+        power = torch.tensordot(weight, self._power, dims=1)
+        grid = power.shape[-2]
+        autocorrelation = torch.fft.irfft2(power, s=(grid, grid))[..., self._near[0], :][..., self._near[1]]
+        kernel = autocorrelation.new_zeros(*autocorrelation.shape[:2], self.shape[-2], autocorrelation.shape[-1])
+        kernel.index_add_(2, self._rows, autocorrelation)
+        wrapped = kernel.new_zeros(*kernel.shape[:3], self.shape[-1]).index_add_(3, self._cols, kernel)
+        regular = self.lmbda * torch.fft.rfft2(wrapped).real.clamp(min=0)
+        self._inverse = 1 / (self.data_spectrum + regular).clamp(min=1e-3)
+        return self
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """P⁻¹ r."""
+        if self.basis is not None:
+            r = torch.einsum("uc,bchw->buhw", self.basis, r)
+        out = torch.fft.irfft2(torch.fft.rfft2(r) * self._inverse, s=r.shape[-2:])
+        return out if self.basis is None else torch.einsum("uc,buhw->bchw", self.basis, out)
+
+
+class Anderson:
+    """Anderson mixing of x ← x + f(x), each sample with its own coefficients and history of length `memory`."""
+
+    def __init__(self, memory: int):
+        self.memory = memory
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the history."""
+        self._dx, self._df, self._last = [], [], None
+
+    def step(self, x: Tensor, f: Tensor) -> Tensor:
+        """Next iterate from x and f = f(x)."""
+        if self._last is not None:
+            self._dx = [*self._dx, x - self._last[0]][-self.memory :]
+            self._df = [*self._df, f - self._last[1]][-self.memory :]
+        self._last = (x, f)
+        if not self._df:
+            return x + f
+        dF = torch.stack([d.flatten(1) for d in self._df], 1)
+        gram = (dF @ dF.transpose(1, 2)).double()
+        size = torch.diagonal(gram, dim1=1, dim2=2).mean(1).clamp(min=_TINY)[:, None, None]
+        eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
+        right = (dF @ f.flatten(1)[:, :, None]).double()
+        gamma = torch.linalg.solve(gram + 1e-8 * size * eye, right).to(f.dtype)
+        dX = torch.stack([d.flatten(1) for d in self._dx], 1)
+        return x + f - (gamma.transpose(1, 2) @ (dX + dF))[:, 0].view_as(x)
+
+
+def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
+    """Preconditioned steps on the moving system, Anderson-accelerated; more CG steps a mask when that stalls.
+
+    The guard compares the best residual of the last iterations with the best before: without progress the history is
+    dropped, the best iterate restored and the number of CG steps a mask doubled, so that the method falls back on the
+    plain fixed-point iteration. Without `check` the residual returned is the cheap estimate ‖P⁻¹r‖/‖x‖.
+    """
+    P = Preconditioner(system, b.shape)
+    data_spectrum, cg_steps = P.data_spectrum, 0
+    if data_spectrum is None:
+        P, cg_steps = None, 6
+    elif data_spectrum.min() < 0.5:
+        cg_steps = 4
+    mixing = Anderson(memory=8 if cg_steps == 0 else 4)
+    best_x, best, since_best = x, math.inf, 0
+    if record is not None:
+        record.append(x)
+    for outer in range(max_outer + 1):
+        m2 = system.mask_squared(x)
+        r = b - system.apply(x, m2)
+        if P:
+            P.update(m2)
+        if cg_steps == 0:
+            f = P(r)
+        else:
+            apply = lambda p, m2=m2: system.apply(p, m2)  # noqa: E731
+            f, _ = conjugate_gradients(apply, r, torch.zeros_like(r), 1e-2, cg_steps + 1, True, P)
+        # Every sample must arrive; f underestimates T(x) − x by what the inner solve leaves out.
+        residual = norms(f) / norms(x).clamp(min=_TINY)
+        estimate = float(residual.max())
+        if estimate <= tol or outer == max_outer:
+            if check:
+                residual = fixed_point_residual(system, b, x, m2, r, P)
+            if (residual <= tol).all() or outer == max_outer:
+                break
+        if estimate < 0.9 * best:
+            best_x, best, since_best = x, estimate, 0
+        else:
+            since_best += 1
+        if since_best >= 6 or not math.isfinite(estimate):
+            x, since_best, best = best_x, 0, math.inf
+            cg_steps = min(2 * max(cg_steps, 2), 64)
+            mixing = Anderson(memory=4)
+        else:
+            x = mixing.step(x, f)
+        if record is not None:
+            record.append(x)
+        if callback:
+            callback(outer + 1, x)
+    return x, outer, residual
+
+
+def iterate(system, b: Tensor, x: Tensor, steps: int, algorithm: str, cg_tol: float, max_cg: int) -> Tensor:
+    """`steps` updates from x without the final check, as training needs them (early stop at 1e−4 as the authors')."""
+    if steps < 1:
+        return x
+    if algorithm == "reference":
+        return _reference(system, b, x, 1e-4, cg_tol, steps, max_cg, None, None)[0]
+    return _fast(system, b, x, 1e-4, steps, None, None, check=False)[0]
+
+
+def _clock(x: Tensor) -> float:
+    """Wall clock in seconds, after pending GPU work."""
+    if x.is_cuda:
+        torch.cuda.synchronize(x.device)
+    return time.perf_counter()

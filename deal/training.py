@@ -1,0 +1,458 @@
+"""Training of DEAL (paper, Section 3.2): Jacobian-free gradients through the last update.
+
+Legend: x clean patch, y noisy patch, d the last iterate without gradient, c = T(d), m the mask M(d), u = A(d)⁻¹ g.
+A step runs the fixed-point iteration without gradient to d. With A(θ) c = y, a change of θ moves c by −A⁻¹ (∂A) c, so a
+loss gradient g at c becomes −(∂A c)ᵀ u (eq. 15): c is represented by y − λ Wᵀ m² W c with c held fixed, and a hook
+replaces g by u.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from deal import weights as weights_io
+from deal.model import DEAL
+from deal.operators import Identity
+from deal.patches import PackedImages
+from deal.solver import NormalEquations, Preconditioner, conjugate_gradients, iterate
+
+LOG_FIELDS = ("step", "phase", "lr", "loss", "data", "mask_change", "tv2", "outer", "psnr", "validation", "seconds")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """`steps` updates with a step size falling from lr[0] to lr[1] along a cosine; the rest overrides TrainConfig."""
+
+    steps: int
+    lr: tuple[float, float]
+    warmup: int = 0
+    batch: int | None = None
+    patch: int | None = None
+    outer: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Training settings; the defaults are the paper's for the gray model.
+
+    Attributes:
+        kind: "gray" or "color".
+        phases: the schedule.
+        batch, patch: patches a step (over all GPUs) and their side in pixels.
+        sigma_max_255: noise levels are uniform on [0, sigma_max_255], 0-255 units.
+        gamma: weight of the mask-change and TV⁽²⁾ terms.
+        mask_every: evaluate the mask-change term every so many steps, weighted by that number.
+        outer: range of the number of updates K_out, drawn uniformly, ends included.
+        algorithm: "reference" (the authors' CG for each mask) or "fast" (accelerated single loop).
+        cg_tol, cg_iterations: inner CG: for "reference" the absolute tolerance on the squared residual, for "fast" the
+            relative one of the last update and of the implicit solve; and the cap.
+        precision: "float32" or "bfloat16" (convolutions only).
+        grad_clip: largest gradient norm relative to its running mean; 0 switches clipping off.
+        ema: decay of the weight average that is validated and kept; 0 keeps the plain weights.
+        validate_every: steps between validations.
+        validation_sigmas_255: noise levels of the validation; the mean PSNR over them picks the best weights.
+        validation_crop: centre crop of the validation images in pixels; None takes them whole.
+        validation_tol: tolerance of the solver in validation.
+        checkpoint_every_s: seconds between checkpoints.
+        seed: of weights, patches, noise and K_out.
+        init: weights to start from ("gray", "color" or a path, as `deal.load` takes) instead of random ones.
+    """
+
+    kind: str = "gray"
+    phases: tuple[Phase, ...] = (Phase(70_000, (5e-4, 4e-4)), Phase(10_000, (2e-4, 1e-7)))
+    batch: int = 16
+    patch: int = 128
+    sigma_max_255: float = 50.0
+    gamma: float = 1e-4
+    mask_every: int = 1
+    outer: tuple[int, int] = (15, 60)
+    algorithm: str = "reference"
+    cg_tol: float = 1e-4
+    cg_iterations: int = 50
+    precision: str = "float32"
+    grad_clip: float = 0.0
+    ema: float = 0.0
+    validate_every: int = 1000
+    validation_sigmas_255: tuple[float, ...] = (25.0,)
+    validation_crop: int | None = None
+    validation_tol: float = 1e-4
+    checkpoint_every_s: float = 300.0
+    seed: int = 0
+    init: str | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "TrainConfig":
+        """Build from plain data (JSON, YAML); unknown keys raise TypeError."""
+        values = dict(values)
+        if "phases" in values:
+            values["phases"] = tuple(_tupled(Phase, dict(phase)) for phase in values["phases"])
+        return _tupled(cls, values)
+
+    @property
+    def steps(self) -> int:
+        """Updates in all phases together."""
+        return sum(phase.steps for phase in self.phases)
+
+    def digest(self) -> str:
+        """Short hash of everything that determines the result."""
+        settings = {k: v for k, v in asdict(self).items() if k != "checkpoint_every_s"}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+    def at(self, step: int) -> tuple[int, float, Phase]:
+        """Phase number, step size and phase of update `step` (from 0)."""
+        first = 0
+        for number, phase in enumerate(self.phases):
+            if step < first + phase.steps:
+                break
+            first += phase.steps
+        progress = (step - first) / max(phase.steps - 1, 1)
+        start, end = phase.lr
+        lr = end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+        return number, lr * min(1.0, (step - first + 1) / max(phase.warmup, 1)), phase
+
+
+@dataclass
+class StepRecord:
+    """Parts of the loss of one step, as numbers."""
+
+    loss: float
+    data: float
+    mask_change: float
+    tv2: float
+    outer: int = 0
+    extra: dict = field(default_factory=dict)
+
+
+def loss_backward(
+    model: DEAL, x: Tensor, y: Tensor, sigma: Tensor, outer: int, config: TrainConfig, with_mask_change: bool = True
+) -> StepRecord:
+    """Add the gradient of the three-part loss to the parameters of `model`.
+
+    loss = 1/B Σ ‖x_K − x‖² + γ/N ‖M(x_K) − M(x_{K−1})‖²/B + γ TV⁽²⁾(splines), the squared error summed over pixels.
+
+    Args:
+        x, y: clean and noisy patches (B, C, H, W).
+        sigma: noise levels (B,), images in [0, 1].
+        outer: K_out, the number of updates, the last one with gradient.
+    """
+    dtype = torch.bfloat16 if config.precision == "bfloat16" else None
+    norm, lmbda = model.W.squared_norm(), model.lmbda(sigma)
+    with torch.no_grad():
+        system = NormalEquations(model, Identity(), sigma, lmbda.detach(), dtype, norm.detach())
+        d = iterate(system, y, y, outer - 1, config.algorithm, config.cg_tol, config.cg_iterations)
+
+    mask_filters, W = model.W_mask.bind(dtype=dtype), model.W.bind(norm.rsqrt(), dtype)
+    m = model.mask(d, sigma, mask_filters)
+    solve_linear = _linear_solver(system, m.detach().to(W.dtype).square(), y.shape, config)
+    with torch.no_grad():
+        c = solve_linear(y, d)
+    regular = lmbda[:, None, None, None] * W.adjoint(W(c) * m.square().to(W.dtype)).to(y.dtype)
+    # The value of c, the derivative of y − λ Wᵀ m² W c.
+    output = c - (regular - regular.detach())
+    output.register_hook(lambda g: solve_linear(g, g))
+
+    data = (output - x).square().sum() / len(x)
+    tv2 = sum(s.second_order_variation() for s in (model.phi1, model.phi2, model.phi3, model.kappa, model.scaling))
+    loss = data + config.gamma * tv2
+    change = torch.zeros(())
+    if with_mask_change and config.gamma > 0:
+        change = (model.mask(output, sigma, mask_filters) - m).square().sum() / (m.shape[1] * len(x))
+        loss = loss + config.gamma * config.mask_every * change
+    loss.backward()
+    return StepRecord(loss.item(), data.item(), change.item(), tv2.item(), outer)
+
+
+def _linear_solver(system: NormalEquations, m2: Tensor, shape: torch.Size, config: TrainConfig) -> Callable:
+    """`solve(b, start)` for A(d) u = b with the mask held fixed."""
+
+    def apply(p: Tensor) -> Tensor:
+        return system.apply(p, m2)
+
+    if config.algorithm == "reference":
+        shrink = 1 / (1 + system.lmbda)
+
+        def solve_reference(b: Tensor, start: Tensor) -> Tensor:
+            with torch.no_grad():
+                scaled = lambda p: shrink * apply(p)  # noqa: E731
+                return conjugate_gradients(scaled, shrink * b, start, config.cg_tol, config.cg_iterations)[0]
+
+        return solve_reference
+    with torch.no_grad():
+        P = Preconditioner(system, shape).update(m2)
+
+    def solve_fast(b: Tensor, start: Tensor) -> Tensor:
+        with torch.no_grad():
+            return conjugate_gradients(apply, b, start, config.cg_tol, config.cg_iterations, True, P)[0]
+
+    return solve_fast
+
+
+def validate(
+    model: DEAL, images: Sequence[np.ndarray], sigmas_255: Sequence[float], tol: float, crop: int | None = None
+) -> list[float]:
+    """Mean PSNR (dB, output clipped to [0, 1]) over `images` (C, H, W) in [0, 1], for each noise level; seed 0 noise."""
+    device = next(model.parameters()).device
+    means = []
+    for sigma in sigmas_255:
+        psnrs = []
+        for image in images:
+            if crop:
+                top, left = (image.shape[1] - crop) // 2, (image.shape[2] - crop) // 2
+                image = image[:, max(top, 0) :, max(left, 0) :][:, :crop, :crop]
+            noise = np.random.RandomState(0).normal(0, sigma / 255, image.shape)
+            y = torch.from_numpy(image + noise.astype(np.float32))[None].to(device)
+            estimate = model.denoise(y, sigma / 255, tol=tol, max_outer=100)
+            error = (estimate[0].cpu().double() - torch.from_numpy(image).double()).square().mean()
+            psnrs.append(-10 * math.log10(max(error.item(), 1e-12)))
+        means.append(float(np.mean(psnrs)))
+    return means
+
+
+def make_batch(data: PackedImages, config: TrainConfig, step: int, rank: int, world: int):
+    """Patches x, y, noise levels and K_out of one step: a pure function of (seed, step, rank)."""
+    _, _, phase = config.at(step)
+    shared = np.random.default_rng([config.seed, step])
+    low, high = phase.outer or config.outer
+    outer = int(shared.integers(low, high + 1))
+    rng = np.random.default_rng([config.seed, step, rank + 1])
+    count = (phase.batch or config.batch) // world
+    x = data.sample(rng, count, phase.patch or config.patch).astype(np.float32) / 255
+    sigma = (rng.uniform(0, config.sigma_max_255, count) / 255).astype(np.float32)
+    y = x + sigma[:, None, None, None] * rng.standard_normal(x.shape, dtype=np.float32)
+    return torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(sigma), outer
+
+
+def train(
+    config: TrainConfig,
+    train_file: str | os.PathLike[str],
+    validation: Sequence[np.ndarray],
+    output: str | os.PathLike[str],
+    state_dir: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    minutes: float | None = None,
+    metadata: dict | None = None,
+    progress: bool = True,
+    tensorboard: bool = False,
+) -> bool:
+    """Train, or resume from `state_dir`, and write the best weights to `output`.
+
+    Args:
+        train_file: packed images (`deal.patches.pack`).
+        validation: images (C, H, W) in [0, 1].
+        output: safetensors file, written when the schedule is complete (or the time is up) from the best validation.
+        state_dir: holds the checkpoint `state.pt`, the best weights so far and `log.csv`; a killed run that is started
+            again with the same configuration goes on from there to the same sequence of losses.
+        minutes: stop after so many minutes; the next call resumes.
+
+    Returns:
+        True when the schedule is complete.
+
+    Raises:
+        ValueError: `state_dir` belongs to another configuration, or channel counts disagree.
+
+    With `torchrun` each process takes its share of the batch and gradients are averaged.
+    """
+    rank, world = _init_distributed(device)
+    data = PackedImages(train_file)
+    torch.manual_seed(config.seed)
+    model = DEAL(config.kind)
+    if data.channels != model.channels:
+        raise ValueError(f"{train_file}: {data.channels}-channel images cannot train the {config.kind} model")
+    if config.init:
+        model.load_state_dict(weights_io.load(config.init).state_dict())
+    model.to(device)
+    run = _Run(config, model, Path(state_dir), rank)
+    run.resume()
+    started, writer = time.monotonic(), _tensorboard(state_dir, run.step) if tensorboard and rank == 0 else None
+    saved = started
+    bar = tqdm(total=config.steps, initial=run.step, unit="step", disable=not progress or rank > 0)
+    with ThreadPoolExecutor(1) as loader:
+        upcoming = loader.submit(make_batch, data, config, run.step, rank, world) if run.step < config.steps else None
+        while run.step < config.steps and (minutes is None or time.monotonic() - started < 60 * minutes):
+            x, y, sigma, outer = (v.to(device) if isinstance(v, Tensor) else v for v in upcoming.result())
+            if run.step + 1 < config.steps:
+                upcoming = loader.submit(make_batch, data, config, run.step + 1, rank, world)
+            record = run.update(x, y, sigma, outer, world)
+            due = run.step % config.validate_every == 0 or run.step == config.steps
+            row = run.log(record, run.validate(validation) if due and rank == 0 else None)
+            if writer:
+                for key in ("loss", "lr", "tv2", "psnr"):
+                    if row[key] != "":
+                        writer.add_scalar(key, float(row[key]), run.step)
+            bar.update()
+            bar.set_postfix(loss=f"{record.loss:.3g}", best=f"{run.best_psnr:.2f} dB")
+            if time.monotonic() - saved > config.checkpoint_every_s or due:
+                run.save()
+                saved = time.monotonic()
+    bar.close()
+    run.save()
+    if rank == 0 and run.best_weights.is_file():
+        block = {
+            "training": asdict(config),
+            "steps": run.best_step,
+            "validation_psnr": run.best_psnr,
+            "training_data": data.metadata,
+            "training_file_sha256": weights_io.sha256(train_file),
+            **({"initial": weights_io.describe(config.init)} if config.init else {}),
+            **(metadata or {}),
+        }
+        weights_io.save(weights_io.load(run.best_weights), output, block)
+    return run.step >= config.steps
+
+
+class _Run:
+    """Everything that a checkpoint restores."""
+
+    def __init__(self, config: TrainConfig, model: DEAL, state_dir: Path, rank: int):
+        self.config, self.model, self.dir, self.rank = config, model, state_dir, rank
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.phases[0].lr[0])
+        self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if config.ema else {}
+        self.step, self.best_psnr, self.best_step, self.gradient_scale = 0, -math.inf, 0, 0.0
+        self.rows: list[dict] = []
+        self.best_weights = state_dir / "best.safetensors"
+        self._since = time.monotonic()
+
+    def resume(self) -> None:
+        """Restore the last checkpoint, if there is one."""
+        self.dir.mkdir(parents=True, exist_ok=True)
+        path = self.dir / "state.pt"
+        if not path.is_file():
+            return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # any unreadable checkpoint is the same fault to the user
+            raise ValueError(f"{path}: unreadable checkpoint ({type(error).__name__}); remove it to start again") from None
+        if state["config"] != self.config.digest():
+            raise ValueError(f"{path}: belongs to another training configuration; remove it to start again")
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        device = next(self.model.parameters()).device
+        self.average = {k: v.to(device) for k, v in state["average"].items()}
+        self.step, self.best_step, self.best_psnr = state["step"], state["best_step"], state["best_psnr"]
+        self.gradient_scale = state["gradient_scale"]
+        log = self.dir / "log.csv"
+        if log.is_file():
+            with log.open(newline="") as handle:
+                self.rows = [row for row in csv.DictReader(handle) if int(row["step"]) <= self.step]
+            self._write_log()
+
+    def save(self) -> None:
+        """Write the checkpoint atomically."""
+        if self.rank:
+            return
+        state = {
+            "config": self.config.digest(),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "step": self.step,
+            "best_step": self.best_step,
+            "best_psnr": self.best_psnr,
+            "gradient_scale": self.gradient_scale,
+        }
+        partial = self.dir / "state.pt.part"
+        torch.save(state, partial)
+        partial.replace(self.dir / "state.pt")
+        self._write_log()
+
+    def update(self, x: Tensor, y: Tensor, sigma: Tensor, outer: int, world: int) -> StepRecord:
+        """One optimisation step."""
+        _, lr, _ = self.config.at(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.zero_grad(set_to_none=True)
+        with_mask = self.step % self.config.mask_every == 0
+        record = loss_backward(self.model, x, y, sigma, outer, self.config, with_mask)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if world > 1:
+            for gradient in gradients:
+                torch.distributed.all_reduce(gradient)
+                gradient /= world
+        size = torch.stack([g.norm() for g in gradients]).norm().item()
+        if math.isfinite(size):
+            limit = self.config.grad_clip * self.gradient_scale
+            if limit and size > limit:
+                for gradient in gradients:
+                    gradient *= limit / size
+            clipped = min(size, limit) if limit else size
+            self.gradient_scale = 0.98 * self.gradient_scale + 0.02 * clipped if self.gradient_scale else size
+            self.optimizer.step()
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.model.state_dict().items():
+            if name in self.average:
+                self.average[name].lerp_(value, 1 - decay)
+        self.step += 1
+        return record
+
+    def validate(self, images: Sequence[np.ndarray]) -> list[float]:
+        """PSNR of the averaged (or plain) weights on the validation images; the best weights are kept."""
+        model = DEAL(self.config.kind).to(next(self.model.parameters()).device)
+        model.load_state_dict(self.average or self.model.state_dict())
+        config = self.config
+        scores = validate(model, images, config.validation_sigmas_255, config.validation_tol, config.validation_crop)
+        if np.mean(scores) > self.best_psnr:
+            self.best_psnr, self.best_step = float(np.mean(scores)), self.step
+            weights_io.save(model, self.best_weights, {"steps": self.step, "validation_psnr": self.best_psnr})
+        return scores
+
+    def log(self, record: StepRecord, scores: list[float] | None) -> dict:
+        """Add a row to the log."""
+        number, lr, _ = self.config.at(self.step - 1)
+        now = time.monotonic()
+        row = {
+            "step": self.step,
+            "phase": number,
+            "lr": f"{lr:.6g}",
+            "loss": f"{record.loss:.9g}",
+            "data": f"{record.data:.9g}",
+            "mask_change": f"{record.mask_change:.6g}",
+            "tv2": f"{record.tv2:.6g}",
+            "outer": record.outer,
+            "psnr": "" if scores is None else f"{np.mean(scores):.4f}",
+            "validation": "" if scores is None else " ".join(f"{s:.4f}" for s in scores),
+            "seconds": f"{now - self._since:.3f}",
+        }
+        self._since = now
+        self.rows.append(row)
+        return row
+
+    def _write_log(self) -> None:
+        partial = self.dir / "log.csv.part"
+        with partial.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, LOG_FIELDS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        partial.replace(self.dir / "log.csv")
+
+
+def _init_distributed(device: str | torch.device) -> tuple[int, int]:
+    """Rank and size under `torchrun`; (0, 1) otherwise."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and not torch.distributed.is_initialized():
+        cuda = torch.device(device).type == "cuda"
+        if cuda:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.distributed.init_process_group("nccl" if cuda else "gloo")
+    return int(os.environ.get("RANK", "0")), world
+
+
+def _tensorboard(state_dir, step: int):
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(Path(state_dir) / "tensorboard"), purge_step=step)
+
+
+def _tupled(cls, values: dict):
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

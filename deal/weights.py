@@ -1,0 +1,169 @@
+"""Weights of DEAL: safetensors with a metadata block, and the authors' checkpoint layout.
+
+A checkpoint of the authors is a torch pickle holding at least `state_dict`; it is read by torch's restricted
+unpickler, which refuses anything but tensors and plain containers, so no code in the file can run.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import warnings
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from deal.model import DEAL
+
+RELEASED = Path(__file__).parent / "released"
+
+# our parameter name → the authors' key
+_OFFICIAL = {
+    **{
+        f"{ours}.weights.{i}": f"{theirs}.conv_layers.{i}.{'parametrizations.weight.original' if i == 0 else 'weight'}"
+        for ours, theirs in (("W", "W1"), ("W_mask", "M1"))
+        for i in range(3)
+    },
+    "M2.weight": "M2.weight",
+    "M3.weight": "M3.weight",
+    "phi1.coefficients": "spline1.coefficients",
+    "phi2.coefficients": "spline2.coefficients",
+    "phi3.coefficients": "spline3.coefficients",
+    "kappa.coefficients": "spline_lambda.coefficients",
+    "scaling.coefficients": "spline_scaling.coefficients",
+}
+_SPLINES = {"spline1": "phi1", "spline2": "phi2", "spline3": "phi3", "spline_lambda": "kappa", "spline_scaling": "scaling"}
+
+
+class WeightsError(ValueError):
+    """A weights file that is missing, broken, of another layout, or that tries to run code."""
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Hex digest of a file."""
+    with Path(path).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> DEAL:
+    """A trained DEAL in evaluation mode.
+
+    Args:
+        name: "gray" or "color" for the released weights, or a path: `.safetensors` of this package or `.pth` of the
+            authors.
+
+    Raises:
+        WeightsError: the file is missing, broken, of another layout, or a pickle that wants to run code.
+    """
+    path = find(name)
+    state = read_official(path) if path.suffix in (".pth", ".pt", ".ckpt") else _read_safetensors(path)
+    kind = "gray" if state["W.weights.0"].shape[1] == 1 else "color"
+    model = DEAL(kind)
+    _check(path, state, model)
+    model.load_state_dict(state)
+    return model.requires_grad_(False).eval().to(device)
+
+
+def find(name: str | os.PathLike[str]) -> Path:
+    """The file that `load` reads for `name`; WeightsError if there is none."""
+    path = RELEASED / f"{name}.safetensors" if name in ("gray", "color") else Path(name)
+    if not path.is_file():
+        what = "released weights are not part of this installation" if name in ("gray", "color") else "no such file"
+        raise WeightsError(f"{path}: {what}; give a path, 'gray' or 'color'")
+    return path
+
+
+def save(model: DEAL, path: str | os.PathLike[str], metadata: dict | None = None) -> None:
+    """Write weights as safetensors; `metadata` (training configuration, data hash, code version, …) is kept as JSON."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    block = {"format": "deal", "kind": model.kind, **(metadata or {})}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, partial, metadata={"deal": json.dumps(block, sort_keys=True)})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def metadata(path: str | os.PathLike[str]) -> dict:
+    """The metadata block of a safetensors file of this package."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("deal", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not a safetensors file ({_short(error)})") from None
+
+
+def describe(name: str | os.PathLike[str]) -> dict:
+    """What is known of the weights `name` (as for `load`): metadata block, file name and sha256."""
+    path = find(name)
+    block = metadata(path) if path.suffix == ".safetensors" else {}
+    return {**block, "file": path.name, "sha256": sha256(path)}
+
+
+def read_official(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """State of a checkpoint in the authors' layout, under this package's names; runs no code of the file."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # other pickle protocols: read or refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path}: refused, it holds objects other than tensors ({_short(error)})") from None
+    except Exception as error:  # a broken pickle can fail in any way
+        raise WeightsError(f"{path}: not a readable torch checkpoint ({_short(error)})") from None
+    official = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(official, dict):
+        raise WeightsError(f"{path}: no 'state_dict' entry, so not a checkpoint in the authors' layout")
+    missing = [key for key in _OFFICIAL.values() if key not in official]
+    if missing:
+        raise WeightsError(f"{path}: lacks {len(missing)} of {len(_OFFICIAL)} keys, first {missing[0]!r}")
+    extra = [key for key in official if key not in _OFFICIAL.values() and not key.endswith(".D2_filter")]
+    if extra:
+        raise WeightsError(f"{path}: unknown key {extra[0]!r}; expected the authors' DEAL checkpoint")
+    return {ours: official[theirs] for ours, theirs in _OFFICIAL.items()}
+
+
+def write_official(model: DEAL, path: str | os.PathLike[str]) -> None:
+    """Write a checkpoint in the authors' layout, which their code and deepinv's DEAL read."""
+    state = {theirs: model.get_parameter(ours).detach().cpu() for ours, theirs in _OFFICIAL.items()}
+    for theirs, ours in _SPLINES.items():
+        step = model.get_submodule(ours).step
+        state[f"{theirs}.D2_filter"] = torch.tensor([[[1.0, -2.0, 1.0]]]) / step
+    torch.save({"state_dict": state}, path)
+
+
+def convert_official(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Convert an authors' `.pth` to safetensors, recording the source's sha256."""
+    model = load(source)
+    save(model, target, {"source": Path(source).name, "source_sha256": sha256(source)})
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a safetensors file ({_short(error)})") from None
+    if "W.weights.0" not in state or state["W.weights.0"].ndim != 4:
+        raise WeightsError(f"{path}: safetensors, but not weights of DEAL (no 'W.weights.0')")
+    return state
+
+
+def _check(path: Path, state: dict[str, Tensor], model: DEAL) -> None:
+    expected = model.state_dict()
+    odd = sorted(expected.keys() ^ state.keys())
+    if odd:
+        raise WeightsError(f"{path}: key {odd[0]!r} is {'missing' if odd[0] in expected else 'unknown'}")
+    for key, tensor in state.items():
+        if tensor.shape != expected[key].shape:
+            raise WeightsError(f"{path}: {key} is {tuple(tensor.shape)}, expected {tuple(expected[key].shape)}")
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(f"{path}: {key} contains NaN or infinite values")
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]

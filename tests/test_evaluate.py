@@ -1,0 +1,232 @@
+"""One evaluation job: its rows, its sidecar, what it survives and what it refuses."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from baselines import Method
+from bench import datasets, evaluate, registry
+from bench.__main__ import main
+from bench.config import Config
+from bench.errors import UserError
+from bench.provenance import verify
+
+
+class Double(Method):
+    """A method that the tests make misbehave."""
+
+    name = "bm3d"
+    label = "Double"
+    tasks = ("denoise_gray",)
+    calls: list[float]
+    result = staticmethod(lambda y: y)
+
+    def reconstruct(self, y: torch.Tensor, operator: object, sigma: float) -> torch.Tensor:
+        self.calls.append(sigma)
+        self.info = {"iterations": 3, "converged": True}
+        return self.result(y)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    values = Config().model_dump() | {"results": str(tmp_path / "results"), "cache": str(tmp_path / "cache")}
+    values["tasks"]["denoise_gray"] |= {"dataset": "embedded_gray", "crop": 24}
+    return Config.model_validate(values)
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> Double:
+    """Takes the place of BM3D."""
+    method = Double()
+    method.calls = []
+    monkeypatch.setattr(registry, "create", lambda name, config: method)
+    return method
+
+
+def run(config: Config, method: str = "bm3d", task: str = "denoise_gray") -> list[dict[str, str]]:
+    output = Path(config.results) / "evaluate" / task / "sigma25" / f"{method}.csv"
+    evaluate.evaluate(config, task, "sigma25", method, output)
+    with output.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def sidecar(config: Config, method: str = "bm3d") -> dict:
+    path = Path(config.results) / "evaluate" / "denoise_gray" / "sigma25" / f"{method}.json"
+    return json.loads(path.read_text())
+
+
+def progress_file(config: Config) -> Path:
+    return next((Path(config.results) / ".state" / "evaluate" / "denoise_gray" / "sigma25").glob("*.jsonl"))
+
+
+def test_truth_and_measurement(config: Config) -> None:
+    names = [name for name, _ in datasets.load("embedded_gray", Path(config.cache))]
+    rows = run(config, "truth")
+    assert [row["image"] for row in rows] == names
+    assert {row["psnr"] for row in rows} == {"inf"}
+    assert {row["ssim"] for row in rows} == {"1.0"}
+    for row in run(config, "measurement"):
+        # Closed form, up to the draw of 24×24 values: standard error 10/ln 10 · √(2/576) = 0.26 dB.
+        assert float(row["psnr"]) == pytest.approx(20.172, abs=0.8)
+
+
+def test_row_and_sidecar_follow_the_contract(config: Config, double: Double) -> None:
+    row = run(config)[0]
+    assert tuple(row) == evaluate.COLUMNS
+    assert ",".join(row) == (
+        "task,setting,dataset,image,method,seed,parameters,psnr,ssim,seconds,iterations,converged"
+    )
+    assert (row["task"], row["setting"], row["dataset"]) == ("denoise_gray", "sigma25", "embedded_gray")
+    assert (row["method"], row["seed"], row["parameters"]) == ("bm3d", "0", "{}")
+    assert (row["iterations"], row["converged"]) == ("3", "true")
+    assert float(row["seconds"]) >= 0
+    found = sidecar(config)
+    keys = {"missing", "code", "config_digest", "data", "weights", "seed", "packages", "device", "driver"}
+    keys |= {"threads", "started", "ended", "peak_memory_bytes", "command"}
+    assert keys <= set(found)
+    assert found["missing"] is None
+    assert found["data"] == {"dataset": "embedded_gray", "digest": datasets.get("embedded_gray").digest}
+    assert verify(Path(config.results) / "evaluate/denoise_gray/sigma25/bm3d.csv") is None
+
+
+def test_noise_is_the_same_for_every_method(config: Config, double: Double) -> None:
+    seen: list[torch.Tensor] = []
+    double.result = lambda y: (seen.append(y.clone()), y)[1]
+    run(config)
+    run(config, "measurement")
+    half = len(seen) // 2
+    assert half and all(torch.equal(a, b) for a, b in zip(seen[:half], seen[half:], strict=True))
+
+
+def test_finished_images_are_not_done_again(config: Config, double: Double) -> None:
+    first = run(config)
+    before = list(double.calls)
+    assert run(config) == first  # seconds included: these are the old rows
+    assert double.calls == before
+
+
+def test_torn_last_line_is_dropped(config: Config, double: Double) -> None:
+    first = run(config)
+    path = progress_file(config)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:1]) + lines[1][:20])
+    double.calls.clear()
+    again = run(config)
+    assert len(double.calls) == len(lines) - 1
+    assert path.read_bytes().count(b"\n") == len(lines)
+    timeless = [[{k: v for k, v in row.items() if k != "seconds"} for row in rows] for rows in (first, again)]
+    assert timeless[0] == timeless[1]
+    assert again[0]["seconds"] == first[0]["seconds"]
+
+
+def test_a_longer_run_keeps_what_a_shorter_did(config: Config, double: Double) -> None:
+    run(config.model_copy(update={"subset": 1}))
+    assert len(double.calls) == 1
+    rows = run(config)
+    assert len(double.calls) == len(rows) > 1
+
+
+def test_other_settings_have_other_progress(config: Config, double: Double) -> None:
+    run(config)
+    count = len(double.calls)
+    seeded = config.task("denoise_gray").model_copy(update={"seed": 1})
+    tasks = config.tasks.model_copy(update={"denoise_gray": seeded})
+    run(config.model_copy(update={"tasks": tasks}))
+    assert len(double.calls) == 2 * count
+
+
+@pytest.mark.parametrize(
+    ("result", "complaint"),
+    [
+        (lambda y: y * float("nan"), "bm3d returned NaN or infinite values for image"),
+        (lambda y: y[..., 1:], r"bm3d returned the shape \(1, 1, 24, 23\) for image"),
+        (lambda y: y.numpy(), "bm3d returned ndarray for image"),
+        (lambda y: 1 / 0, "bm3d failed on image .*: ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_methods_mistake_names_method_and_image(
+    config: Config, double: Double, result: object, complaint: str
+) -> None:
+    double.result = result
+    with pytest.raises(UserError, match=complaint) as caught:
+        run(config)
+    assert datasets.load("embedded_gray", Path(config.cache))[0][0] in str(caught.value)
+    assert not list((Path(config.results)).rglob("*.csv"))
+
+
+@pytest.mark.parametrize(
+    ("image", "complaint"),
+    [
+        (np.full((1, 32, 32), np.nan, np.float32), "image photo: contains NaN or infinite values"),
+        (np.zeros((3, 32, 32), np.float32), "image photo: has 3 channels, this task takes 1"),
+    ],
+)
+def test_a_bad_image_ends_in_one_line(
+    config: Config,
+    image: np.ndarray,
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    from bench.configfile import write_resolved
+
+    monkeypatch.setattr(datasets, "load", lambda *arguments: [("photo", image)])
+    output = tmp_path / "out.csv"
+    arguments = f"evaluate --task denoise_gray --setting sigma25 --method truth --output {output}".split()
+    assert main([*arguments, "--config", str(write_resolved(config))]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {complaint}"
+    assert not output.exists()
+    assert not output.with_suffix(".json").exists()
+
+
+def test_missing_weights_leave_a_header_and_the_reason(config: Config) -> None:
+    rows = run(config.model_copy(update={"weights": "train"}), "deal")
+    assert rows == []
+    assert "gray.safetensors: not trained yet" in sidecar(config, "deal")["missing"]
+
+
+def test_a_task_that_a_method_does_not_serve(config: Config, double: Double) -> None:
+    assert run(config, task="denoise_color") == []
+    assert double.calls == []
+
+
+def test_unknown_setting_is_refused(config: Config) -> None:
+    with pytest.raises(UserError, match="unknown setting 'sigma24'; did you mean 'sigma25'"):
+        evaluate.evaluate(config, "denoise_gray", "sigma24", "truth", Path(config.results) / "x.csv")
+
+
+def test_cuda_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.devices import select_device
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert select_device("auto").type == "cpu"
+    with pytest.raises(UserError, match="torch finds no CUDA device"):
+        select_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["config", "--config", "absent.yaml"], "error: absent.yaml: no such file"),
+        (["config", "--set", "subset"], "error: 'subset': expected key=value"),
+        (["config", "--set", "wieghts=x"], "error: --config: unknown key 'wieghts'; did you mean 'weights'?"),
+        (["table", "table9"], "error: unknown table 'table9'; there are table1"),
+        (["convert", "absent.pth", "out.safetensors"], "error: absent.pth: no such file"),
+    ],
+)  # fmt: skip
+def test_verbs_end_in_one_line(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).resolve().parents[1])
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith(complaint)
+
+
+def test_debug_shows_the_traceback() -> None:
+    with pytest.raises(UserError):
+        main(["--debug", "config", "--set", "subset"])

@@ -1,0 +1,253 @@
+"""Conformance: what every registered method must do. A new method is tested here without being named."""
+
+import ast
+import importlib
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import deal
+from baselines import Hyperparameter, Method
+from bench import registry, tasks
+from bench.config import Config
+from bench.errors import UserError
+from bench.provenance import module_path
+
+METHODS = sorted(registry.catalogue())
+PAIRS = [(m, t) for m in METHODS for t in tasks.TASKS if registry.entry(m).serves(t)]
+SETTING = "sigma25"
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A configuration whose weights are random models of DEAL and whose solver stops early."""
+    folder = tmp_path_factory.mktemp("weights")
+    for kind in ("gray", "color"):
+        torch.manual_seed(0)
+        deal.save(deal.DEAL(kind), folder / f"{kind}.safetensors")
+    values = Config().model_dump()
+    values |= {"weights": str(folder), "cache": str(folder), "mirror": str(folder)}
+    values["solver"] |= {"algorithm": "fast", "tol": 1e-2, "tasks": {}}
+    return Config.model_validate(values)
+
+
+def image(channels: int) -> np.ndarray:
+    """A smooth image with an edge, (C, 24, 32)."""
+    rows, columns = np.mgrid[0:24, 0:32]
+    base = 0.5 + 0.3 * np.sin(rows / 5) * np.cos(columns / 7) + 0.2 * (columns > 15)
+    return np.stack([np.clip(base * (1 - 0.2 * c), 0, 1) for c in range(channels)]).astype(np.float32)
+
+
+def ready(name: str, task: str, config: Config) -> tuple[Method, tasks.Item]:
+    """The method, set up for `task`, and something to reconstruct; skips where weights are not to be had."""
+    method, kind = registry.create(name, config), tasks.get(task)
+    item = kind.item(
+        "smooth", image(kind.channels), config.task(task).model_copy(update={"crop": None}), SETTING
+    )
+    try:
+        weights = {w: registry.locate(w, config) for w in method.weights_for(task, item.sigma)}
+    except registry.MissingWeights as error:
+        pytest.skip(f"the weights of {name} are not here: {error}")
+    method.setup(task, item.sigma, weights, torch.device("cpu"))
+    return method, item
+
+
+def run(method: Method, y: torch.Tensor, item: tasks.Item) -> torch.Tensor:
+    """One reconstruction with default hyperparameters."""
+    given = {name: p.default for name, p in method.hyperparameters.items()}
+    truth = {"truth": item.x} if method.oracle else {}
+    with torch.no_grad():
+        return method.reconstruct(y, item.operator, item.sigma, **given, **truth)
+
+
+def test_the_expected_methods_are_there() -> None:
+    assert {"truth", "measurement", "bm3d", "deal"} <= set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_description(name: str, config: Config) -> None:
+    entry, method = registry.entry(name), registry.create(name, config)
+    assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
+    assert (method.name, method.label, tuple(method.tasks)) == (entry.name, entry.label, entry.tasks)
+    assert method.tasks == ("*",) or set(method.tasks) <= set(tasks.TASKS)
+    for key, p in method.hyperparameters.items():
+        assert isinstance(p, Hyperparameter), key
+        assert p.low <= p.default <= p.high, key
+        assert not p.log or p.low > 0, key
+
+
+@pytest.mark.parametrize(("name", "task"), PAIRS)
+def test_weights_are_declared(name: str, task: str, config: Config) -> None:
+    """The workflow learns from the source alone whether a method needs weights."""
+    method, section = registry.create(name, config), config.task(task)
+    names = [n for s in section.settings() for n in method.weights_for(task, section.sigma_255(s) / 255)]
+    assert registry.entry(name).needs_weights or not names
+    assert all(isinstance(n, str) for n in names)
+
+
+@pytest.mark.parametrize(("name", "task"), PAIRS)
+def test_reconstruction(name: str, task: str, config: Config) -> None:
+    method, item = ready(name, task, config)
+    given = item.y.clone()
+    estimate = run(method, item.y, item)
+    assert torch.equal(item.y, given), "the measurement was changed in place"
+    assert (estimate.shape, estimate.dtype) == (item.x.shape, torch.float32)
+    assert torch.isfinite(estimate).all()
+    assert torch.equal(run(method, item.y, item), estimate), "two calls, two results"
+    iterations, converged = method.info.get("iterations"), method.info.get("converged")
+    assert iterations is None or (isinstance(iterations, int) and iterations >= 0)
+    assert converged is None or isinstance(converged, bool)
+    json_ready = method.parameters()
+    assert isinstance(json_ready, dict)
+
+
+@pytest.mark.parametrize(("name", "task"), PAIRS)
+def test_a_batch_is_its_images_one_by_one(name: str, task: str, config: Config) -> None:
+    method, item = ready(name, task, config)
+    if method.oracle:
+        return  # an oracle is given one truth
+    flipped = item.y.flip(-1)
+    both = run(method, torch.cat([item.y, flipped]), item)
+    assert both.shape[0] == 2
+    for row, y in enumerate((item.y, flipped)):
+        assert torch.allclose(both[row : row + 1], run(method, y, item), atol=2e-2), "images of a batch mix"
+
+
+@pytest.mark.parametrize("name", [m for m in METHODS if m not in ("truth", "measurement", "deal")])
+@pytest.mark.parametrize("task", [t for t in tasks.TASKS if t.startswith("denoise")])
+def test_baselines_denoise(name: str, task: str, config: Config) -> None:
+    if not registry.entry(name).serves(task):
+        return
+    method, item = ready(name, task, config)
+    error = (run(method, item.y, item).clamp(0, 1) - item.x).square().mean()
+    assert error < 0.5 * (item.y - item.x).square().mean()
+
+
+def test_oracles(config: Config) -> None:
+    for task in tasks.TASKS:
+        method, item = ready("truth", task, config)
+        assert torch.equal(run(method, item.y, item), item.x)
+        method, item = ready("measurement", task, config)
+        assert not method.clip
+        noise = run(method, item.y, item) - item.x
+        psnr = -10 * math.log10(noise.square().mean())
+        assert psnr == pytest.approx(-20 * math.log10(25 / 255), abs=0.5)
+
+
+def test_bm3d_is_the_packages(config: Config) -> None:
+    from bm3d import bm3d, bm3d_rgb
+
+    for task in ("denoise_gray", "denoise_color"):
+        method, item = ready("bm3d", task, config)
+        z = item.y[0].permute(1, 2, 0).double().numpy()
+        expected = bm3d_rgb(z, item.sigma) if z.shape[2] == 3 else bm3d(z[:, :, 0], item.sigma)[..., None]
+        found = run(method, item.y, item)[0].permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_deal_takes_the_solvers_settings(config: Config) -> None:
+    method, item = ready("deal", "denoise_gray", config)
+    estimate = run(method, item.y, item)
+    expected = method.model.solve(item.y, item.operator, sigma=item.sigma, tol=1e-2, algorithm="fast")
+    assert torch.equal(estimate, expected.x)
+    assert method.info == {"iterations": expected.outer_iterations, "converged": True}
+    assert method.parameters()["tol"] == 1e-2
+
+
+def test_weights_choices(config: Config, tmp_path: Path) -> None:
+    def located(**values: str) -> Path:
+        return registry.locate("deal_gray", config.model_copy(update={"results": str(tmp_path), **values}))
+
+    assert located() == Path(config.weights) / "gray.safetensors"
+    with pytest.raises(registry.MissingWeights, match="not trained yet"):
+        located(weights="train")
+    trained = tmp_path / "training" / "gray.safetensors"
+    trained.parent.mkdir()
+    trained.write_bytes(b"")
+    assert located(weights="train") == trained
+    assert registry.released("gray").parent.name == "released"
+    with pytest.raises(UserError, match=r"holds neither gray\.safetensors nor deal_gray\.pth"):
+        located(weights=str(trained.parents[1]))
+    with pytest.raises(registry.MissingWeights, match="not in the data registry"):
+        registry.locate("nothing", config)
+
+
+def test_official_weights_are_converted(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: None
+) -> None:
+    from bench import datasets
+    from deal.weights import write_official
+
+    folder = tmp_path / "mirror"
+    model = deal.load(Path(config.weights) / "gray.safetensors")
+    for file in datasets.registry()["deal_official"].files:
+        path = file.path(folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_official(model if "gray" in file.name else deal.DEAL("color"), path)
+    chosen = config.model_copy(
+        update={"weights": "official", "cache": str(tmp_path / "cache"), "mirror": str(folder)}
+    )
+    converted = registry.locate("deal_gray", chosen)
+    assert converted.suffix == ".safetensors"
+    ours, theirs = model.state_dict(), deal.load(converted).state_dict()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_weights_that_cannot_be_downloaded_say_why(config: Config, tmp_path: Path) -> None:
+    from bench import datasets
+
+    def fail(*arguments: object, **keywords: object) -> None:
+        raise UserError("the host cannot be reached")
+
+    chosen = config.model_copy(update={"weights": "official", "cache": str(tmp_path)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "fetch", fail)
+        registry.prepare(chosen, "denoise_gray", "deal", tmp_path / "w.json")
+    assert "the host cannot be reached" in (tmp_path / "w.json").read_text()
+    assert registry.DEAL_URLS["gray"] in (tmp_path / "w.json").read_text()
+
+
+def test_unknown_methods_are_refused() -> None:
+    with pytest.raises(UserError, match="unknown method 'bmd3'; did you mean 'bm3d'"):
+        registry.entry("bmd3")
+
+
+def test_a_plug_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plugged.py").write_text(
+        "from baselines import Method\n\n\nclass Mine(Method):\n    name = 'mine'\n    tasks = ('*',)\n"
+    )
+    point = importlib.metadata.EntryPoint("mine", "plugged:Mine", registry.GROUP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    registry.catalogue.cache_clear()
+    module_path.cache_clear()
+    try:
+        assert registry.entry("mine").module == "plugged"
+        assert registry.create("mine", Config()).name == "mine"
+        wrong = importlib.metadata.EntryPoint("yours", "plugged:Mine", registry.GROUP)
+        monkeypatch.setattr(registry, "entry_points", lambda group: [wrong])
+        registry.catalogue.cache_clear()
+        with pytest.raises(UserError, match="no such class with name = 'yours'"):
+            registry.catalogue()
+    finally:
+        registry.catalogue.cache_clear()
+        module_path.cache_clear()
+
+
+def test_the_example_in_the_interfaces_docstring_works(tmp_path: Path) -> None:
+    import baselines
+
+    example = re.search(r"    class Mean.*?\n(?=\nModules)", baselines.__doc__ or "", re.DOTALL)
+    assert example is not None
+    code = "\n".join(line[4:] for line in example.group().splitlines())
+    names = {"Method": Method, "Hyperparameter": Hyperparameter, "torch": torch}
+    exec(compile(ast.parse(code), "example", "exec"), names)
+    method = names["Mean"]()
+    y = torch.rand(2, 1, 9, 9)
+    assert method.reconstruct(y, tasks.Identity(), 0.1, radius=1)[0, 0, 4, 4] == pytest.approx(
+        y[0, 0, 3:6, 3:6].mean().item()
+    )

@@ -1,0 +1,249 @@
+"""Solvers: against dense algebra, for any operator; honest records."""
+
+import math
+import warnings
+
+import pytest
+import torch
+
+import deal
+from deal.model import DEAL
+from deal.solver import Anderson, NormalEquations, Preconditioner, conjugate_gradients, inner
+
+
+class Blur:
+    """Circular convolution with a small asymmetric kernel."""
+
+    def __init__(self, shape, spectrum=True, dtype=torch.float32):
+        kernel = torch.zeros(shape, dtype=dtype)
+        kernel[:3, :4] = torch.tensor([[1, 2, 1, 0], [3, 5, 2, 1], [0, 2, 1, 1]], dtype=dtype)
+        self.otf = torch.fft.rfft2(kernel / kernel.sum())
+        if spectrum:
+            self.normal_spectrum = lambda shape, device=None: self.otf.abs().square()
+
+    def A(self, x):
+        return torch.fft.irfft2(torch.fft.rfft2(x) * self.otf, s=x.shape[-2:])
+
+    def A_adjoint(self, y):
+        return torch.fft.irfft2(torch.fft.rfft2(y) * self.otf.conj(), s=y.shape[-2:])
+
+
+class Masked:
+    """Complex measurements: random rows of the Fourier transform; nothing known of the spectrum."""
+
+    def __init__(self, shape):
+        self.rows = (torch.rand(shape[0], generator=torch.Generator().manual_seed(0)) < 0.5).float()[:, None]
+        self.rows[:2] = 1
+
+    def A(self, x):
+        return self.rows * torch.fft.fft2(x, norm="ortho")
+
+    def A_adjoint(self, y):
+        return torch.fft.ifft2(self.rows * y, norm="ortho").real
+
+
+OPERATORS = {
+    "identity": lambda shape: deal.Identity(),
+    "blur": lambda shape: Blur(shape),
+    "blur, spectrum unknown": lambda shape: Blur(shape, spectrum=False),
+    "fourier": lambda shape: Masked(shape),
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    made = DEAL("gray").requires_grad_(False)
+    made.M3.weight.mul_(8)
+    return made
+
+
+def scene(shape, channels=1, batch=1):
+    rows, cols = torch.meshgrid(torch.arange(shape[0]), torch.arange(shape[1]), indexing="ij")
+    image = 0.5 + 0.3 * torch.sin(rows / 3) * (cols > shape[1] // 2) - 0.2 * (rows > cols)
+    return image.expand(batch, channels, *shape) * torch.linspace(0.6, 1, batch)[:, None, None, None]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("shape", [(20, 24), (15, 13)])
+def test_operators_are_adjoint(operator, shape):
+    H, x = OPERATORS[operator](shape), torch.randn(1, 1, *shape)
+    y = torch.randn_like(H.A(x))
+    left, right = (H.A(x) * y.conj()).sum().real, (x * H.A_adjoint(y)).sum()
+    assert abs(left - right) <= 1e-5 * H.A(x).norm() * y.norm()
+
+
+def test_cg_against_a_dense_solve(model):
+    shape = (12, 12)
+    system = NormalEquations(model, Blur(shape), torch.tensor([25 / 255]), torch.tensor([4.0]))
+    x = scene(shape)
+    m2 = system.mask_squared(x)
+    basis = torch.eye(144).reshape(144, 1, *shape)
+    dense = torch.cat([system.apply(e[None], m2).flatten(1) for e in basis]).double()
+    assert (dense - dense.T).abs().max() < 1e-5
+    expected = torch.linalg.solve(dense, x.flatten().double()).reshape(x.shape)
+    found, updates = conjugate_gradients(lambda p: system.apply(p, m2), x, torch.zeros_like(x), 1e-14, 500)
+    assert updates < 499
+    assert (found - expected).norm() / expected.norm() < 1e-4
+
+
+def test_cg_freezes_each_sample_by_itself():
+    torch.manual_seed(0)
+    scale = torch.tensor([1.0, 1.0])[:, None, None, None]
+    weights = torch.linspace(1, 50, 64).reshape(1, 1, 8, 8)
+    b = torch.randn(2, 1, 8, 8)
+    alone = [conjugate_gradients(lambda p: weights * p, b[i : i + 1], 0 * b[i : i + 1], 1e-6, 100)[0] for i in (0, 1)]
+    start = torch.cat([alone[0], torch.zeros(1, 1, 8, 8)])  # the first sample is solved before it begins
+    both, _ = conjugate_gradients(lambda p: scale * weights * p, b, start, 1e-6, 100)
+    assert torch.equal(both[:1], alone[0])
+    torch.testing.assert_close(both[1:], alone[1])
+
+
+def test_cg_cap_is_that_of_the_authors():
+    b = torch.randn(1, 1, 8, 8)
+    weights = torch.linspace(1, 1000, 64).reshape(1, 1, 8, 8)
+    _, updates = conjugate_gradients(lambda p: weights * p, b, 0 * b, 1e-20, 5)
+    assert updates == 4  # the last pass of the loop only looks
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_fast_and_reference_agree(model, operator, batch):
+    shape = (21, 18)
+    H, x = OPERATORS[operator](shape), scene(shape, batch=batch)
+    torch.manual_seed(1)
+    y = H.A(x + 0.05 * torch.randn_like(x))
+    options = {"sigma": 15 / 255, "lmbda": 0.5, "clip": False}
+    fast = model.solve(y, H, tol=1e-5, **options)
+    slow = model.solve(y, H, tol=1e-7, algorithm="reference", cg_tol=1e-12, max_outer=200, **options)
+    assert fast.converged.all() and fast.residual.shape == (batch,)
+    assert ((fast.x - slow.x).flatten(1).norm(dim=1) / slow.x.flatten(1).norm(dim=1)).max() < 1e-4
+    if operator in ("identity", "blur"):  # where the preconditioner applies
+        assert fast.applications < slow.applications
+
+
+def test_color_and_double_precision():
+    torch.manual_seed(2)
+    model = DEAL("color").requires_grad_(False).double()
+    y = scene((16, 19), channels=3).double() + 0.1 * torch.randn(1, 3, 16, 19, dtype=torch.float64)
+    fast = model.solve(y, deal.Identity(), 25 / 255, tol=1e-9)
+    assert fast.x.dtype == torch.float64
+    assert fast.converged and fast.residual < 1e-9
+
+
+def test_converged_is_computed(model):
+    y = scene((20, 20)) + 0.1 * torch.randn(1, 1, 20, 20)
+    solution = model.solve(y, deal.Identity(), 25 / 255, tol=1e-3, clip=False)
+    system = NormalEquations(model, deal.Identity(), torch.tensor([25 / 255]), model.lmbda(torch.tensor([25 / 255])))
+    m2 = system.mask_squared(solution.x)
+    T, _ = conjugate_gradients(lambda p: system.apply(p, m2), y, solution.x, 1e-13, 500)
+    true = float((T - solution.x).norm() / solution.x.norm())
+    assert float(solution.residual) == pytest.approx(true, rel=0.1)
+    assert bool(solution.converged) == (true <= 1e-3)
+
+
+@pytest.mark.parametrize("algorithm", ["fast", "reference"])
+def test_cap_warns_and_says_not_converged(model, algorithm):
+    y = scene((20, 20)) + 0.1 * torch.randn(1, 1, 20, 20)
+    with pytest.warns(deal.ConvergenceWarning, match="cap of 2 outer"):
+        solution = model.solve(y, deal.Identity(), 25 / 255, tol=1e-9, algorithm=algorithm, max_outer=2)
+    assert solution.outer_iterations == 2 and not solution.converged
+
+
+@pytest.mark.parametrize("algorithm", ["fast", "reference"])
+def test_without_noise_the_input_comes_back(model, algorithm):
+    y = scene((20, 22))
+    for sigma in (1e-3, 1e-5):
+        x = model.solve(y, deal.Identity(), sigma / 255, lmbda=sigma, algorithm=algorithm, tol=1e-6).x
+        assert (x - y).norm() / y.norm() < 2 * sigma + 1e-5
+
+
+def test_starting_from_the_solution_stays_there(model):
+    y = scene((20, 22)) + 0.1 * torch.randn(1, 1, 20, 22)
+    first = model.solve(y, deal.Identity(), 25 / 255, tol=1e-5, clip=False)
+    again = model.solve(y, deal.Identity(), 25 / 255, tol=1e-5, clip=False, x0=first.x)
+    assert again.outer_iterations <= 1
+    assert (again.x - first.x).norm() / first.x.norm() < 1e-5
+
+
+def test_iterates_callback_and_counts(model):
+    y, seen = scene((16, 16)) + 0.1 * torch.randn(1, 1, 16, 16), []
+    for algorithm in ("fast", "reference"):
+        seen.clear()
+        solution = model.solve(
+            y, deal.Identity(), 0.1, algorithm=algorithm, keep_iterates=True, callback=lambda k, x: seen.append(k)
+        )
+        assert seen == list(range(1, solution.outer_iterations + 1))
+        assert len(solution.iterates) == solution.outer_iterations + 1
+        assert solution.masks >= solution.outer_iterations and solution.applications > 0 and solution.seconds > 0
+
+
+def test_clip(model):
+    y = 3 * scene((16, 16))
+    assert model.solve(y, deal.Identity(), 0.1, lmbda=1e-3).x.max() == 1
+    assert model.solve(y, deal.Identity(), 0.1, lmbda=1e-3, clip=False).x.max() > 1
+
+
+def test_a_deepinv_like_physics_works_unchanged(model):
+    class Physics:  # the two methods of deepinv.physics.LinearPhysics that are used, with its extra keywords
+        def A(self, x, **kwargs):
+            return 0.5 * x
+
+        def A_adjoint(self, y, **kwargs):
+            return 0.5 * y
+
+    x = model.solve(0.5 * scene((16, 16)), Physics(), 5 / 255, lmbda=1e-4, tol=1e-5).x
+    assert (x - scene((16, 16))).norm() / x.norm() < 1e-2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": torch.full((1, 1, 16, 16), math.nan)}, "NaN"),
+        ({"y": torch.zeros(1, 3, 16, 16)}, r"\(B, 1, H, W\)"),
+        ({"y": torch.zeros(16, 16)}, r"\(B, 1, H, W\)"),
+        ({"algorithm": "newton"}, "'fast' or 'reference'"),
+        ({"tol": 0}, "tol must be positive"),
+        ({"sigma": -0.1}, "sigma must be"),
+        ({"lmbda": math.nan}, "lambda finite"),
+    ],
+)
+def test_bad_input(model, change, message):
+    arguments = {"y": torch.zeros(1, 1, 16, 16), "operator": deal.Identity(), "sigma": 0.1} | change
+    with pytest.raises(ValueError, match=message):
+        model.solve(**arguments)
+
+
+def test_anderson_solves_a_linear_map_within_its_memory():
+    torch.manual_seed(0)
+    matrix = torch.randn(6, 6, dtype=torch.float64) / 6 + 2 * torch.eye(6, dtype=torch.float64)
+    target = torch.randn(1, 6, 1, 1, dtype=torch.float64)
+    f = lambda x: target - torch.einsum("ij,bjhw->bihw", matrix, x) / 3  # noqa: E731
+    x, mixing = torch.zeros_like(target), Anderson(memory=8)
+    for _ in range(9):
+        x = mixing.step(x, f(x))
+    assert f(x).norm() < 1e-6 * target.norm()
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("gray", (64, 70)), ("gray", (30, 33)), ("color", (40, 40))])
+def test_preconditioner_is_symmetric_positive_and_helps(kind, shape):
+    torch.manual_seed(0)
+    model = DEAL(kind).requires_grad_(False)
+    H = Blur(shape)
+    system = NormalEquations(model, H, torch.tensor([0.1]), torch.tensor([5.0]))
+    x = scene(shape, model.channels)
+    m2 = system.mask_squared(x)
+    P = Preconditioner(system, x.shape).update(m2)
+    u, v = torch.randn_like(x), torch.randn_like(x)
+    torch.testing.assert_close(inner(P(u), v), inner(u, P(v)), rtol=1e-3, atol=1e-3)
+    assert inner(P(u), u) > 0
+    apply = lambda p: system.apply(p, m2)  # noqa: E731
+    plain = conjugate_gradients(apply, x, torch.zeros_like(x), 1e-4, 500, True)
+    helped = conjugate_gradients(apply, x, torch.zeros_like(x), 1e-4, 500, True, P)
+    assert helped[1] < plain[1]
+
+
+def test_no_warning_on_an_ordinary_solve(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.denoise(scene((16, 16)), 0.1)

@@ -1,0 +1,264 @@
+"""Training: gradients, determinism, resuming."""
+
+import copy
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from skimage import data as photographs
+
+import deal
+from deal.model import DEAL
+from deal.patches import PackedImages, pack
+from deal.training import Phase, TrainConfig, loss_backward, make_batch, train
+
+TINY = TrainConfig(
+    phases=(Phase(4, (1e-3, 5e-4), warmup=2), Phase(3, (2e-4, 1e-7), outer=(3, 4))),
+    batch=2,
+    patch=24,
+    outer=(2, 3),
+    algorithm="fast",
+    cg_tol=1e-2,
+    mask_every=2,
+    grad_clip=3.0,
+    ema=0.9,
+    validate_every=3,
+    validation_crop=32,
+    validation_tol=1e-2,
+    checkpoint_every_s=0,
+)
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("packed") / "gray.safetensors"
+    pack((image[None] for image in (photographs.camera()[:200, :150], photographs.coins()[:90, :120])), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def validation():
+    return [photographs.camera()[None, 200:260, 200:270].astype(np.float32) / 255]
+
+
+def losses(state_dir):
+    with (state_dir / "log.csv").open() as handle:
+        return [(row["step"], row["loss"], row["psnr"]) for row in csv.DictReader(handle)]
+
+
+@pytest.mark.parametrize("kind", ["gray", "color"])
+@pytest.mark.parametrize(("algorithm", "tol"), [("reference", 1e-26), ("fast", 1e-12)])
+def test_gradient_is_that_of_the_implicit_formula(kind, algorithm, tol):
+    """One update from a fixed start: c = A(y)⁻¹ y is differentiable, so finite differences apply to every parameter."""
+    torch.manual_seed(0)
+    config = TrainConfig(kind=kind, gamma=0.05, algorithm=algorithm, cg_tol=tol, cg_iterations=400)
+    model = DEAL(kind).double()
+    with torch.no_grad():
+        for phi in (model.phi1, model.phi2, model.phi3):
+            phi.coefficients += 0.05 * torch.randn_like(phi.coefficients)
+        model.M3.weight *= 8
+    sigma = torch.tensor([20 / 255, 30 / 255]).double()
+    x = torch.rand(2, model.channels, 9, 10).double()
+    y = x + sigma[:, None, None, None] * torch.randn_like(x)
+    loss_backward(model, x, y, sigma, 1, config)
+    groups = {}
+    for name, parameter in model.named_parameters():
+        groups.setdefault(name.split(".")[0], []).append((name, parameter))
+    for group, members in groups.items():
+        directions = {n: torch.randn_like(p) * (p.detach().abs().mean() + 1e-3) for n, p in members}
+        ends = []
+        for step in (1e-6, -1e-6):
+            moved = copy.deepcopy(model)
+            with torch.no_grad():
+                for name, direction in directions.items():
+                    moved.get_parameter(name).add_(step * direction)
+            ends.append(loss_backward(moved, x, y, sigma, 1, config).loss)
+        numeric = (ends[0] - ends[1]) / 2e-6
+        analytic = sum((p.grad * directions[n]).sum().item() for n, p in members)
+        assert analytic == pytest.approx(numeric, rel=5e-3, abs=1e-6), group
+
+
+def test_bfloat16_gradient_is_close(packed):
+    torch.manual_seed(0)
+    model = DEAL("gray")
+    grads = []
+    for precision in ("float32", "bfloat16"):
+        model.zero_grad()
+        loss_backward(model, *make_batch(PackedImages(packed), TINY, 0, 0, 1), replace(TINY, precision=precision))
+        grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+    cosine = torch.nn.functional.cosine_similarity(*grads, dim=0)
+    assert cosine > 0.98
+
+
+def test_a_few_steps_learn(packed, validation, tmp_path):
+    config = replace(TINY, phases=(Phase(12, (2e-3, 1e-3)),), mask_every=1, ema=0.0, validate_every=12)
+    train(config, packed, validation, tmp_path / "w.safetensors", tmp_path / "s", progress=False)
+    torch.manual_seed(0)
+    untrained, trained = DEAL("gray").requires_grad_(False), deal.load(tmp_path / "w.safetensors")
+    x = torch.from_numpy(validation[0])[None]
+    y = x + 25 / 255 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    error = [float((m.denoise(y, 25 / 255, tol=1e-3) - x).norm()) for m in (trained, untrained)]
+    assert error[0] < error[1]
+
+
+def test_same_seed_same_run(packed, validation, tmp_path):
+    for name in ("a", "b"):
+        assert train(TINY, packed, validation, tmp_path / f"{name}.safetensors", tmp_path / name, progress=False)
+    assert losses(tmp_path / "a") == losses(tmp_path / "b")
+    assert len(losses(tmp_path / "a")) == TINY.steps
+    assert deal.load(tmp_path / "a.safetensors").state_dict().keys() == DEAL("gray").state_dict().keys()
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    other = replace(TINY, seed=1)
+    train(other, packed, validation, tmp_path / "c.safetensors", tmp_path / "c", progress=False)
+    assert losses(tmp_path / "c") != losses(tmp_path / "a")
+
+
+SCRIPT = """
+import sys, json, numpy as np
+from deal.training import TrainConfig, train
+config = TrainConfig.from_dict(json.loads(sys.argv[1]))
+train(config, sys.argv[2], [np.load(sys.argv[3])], sys.argv[4], sys.argv[5], progress=False)
+"""
+
+
+def test_kill_and_resume_gives_the_same_losses_and_weights(packed, validation, tmp_path):
+    import json
+
+    np.save(tmp_path / "val.npy", validation[0])
+    config = json.dumps(asdict(TINY))
+
+    def start(name):
+        arguments = [config, packed, tmp_path / "val.npy", tmp_path / f"{name}.safetensors", tmp_path / name]
+        return subprocess.Popen([sys.executable, "-c", SCRIPT, *map(str, arguments)])
+
+    assert start("whole").wait() == 0
+    victim = start("killed")
+    log = tmp_path / "killed" / "log.csv"
+    while victim.poll() is None and not (log.is_file() and 3 <= len(log.read_text().splitlines()) < TINY.steps):
+        time.sleep(0.01)
+    os.kill(victim.pid, signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed.safetensors").exists()
+    assert start("killed").wait() == 0
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert (tmp_path / "killed.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_time_limit_stops_and_resumes(packed, validation, tmp_path):
+    arguments = (TINY, packed, validation, tmp_path / "w.safetensors", tmp_path / "s")
+    assert not train(*arguments, minutes=0, progress=False)
+    assert train(*arguments, progress=False)
+
+
+def test_initial_weights_continue_a_training(packed, validation, tmp_path):
+    train(TINY, packed, validation, tmp_path / "first.safetensors", tmp_path / "a", progress=False)
+    more = replace(TINY, phases=(Phase(1, (0.0, 0.0)),), init=str(tmp_path / "first.safetensors"), ema=0.0)
+    train(more, packed, validation, tmp_path / "second.safetensors", tmp_path / "b", progress=False)
+    first, second = (deal.load(tmp_path / f"{n}.safetensors").state_dict() for n in ("first", "second"))
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    block = deal.metadata(tmp_path / "second.safetensors")
+    assert block["initial"]["steps"] == deal.metadata(tmp_path / "first.safetensors")["steps"]
+
+
+def test_another_configuration_is_not_resumed(packed, validation, tmp_path):
+    train(TINY, packed, validation, tmp_path / "w.safetensors", tmp_path / "s", minutes=0, progress=False)
+    with pytest.raises(ValueError, match="another training configuration"):
+        train(replace(TINY, seed=9), packed, validation, tmp_path / "w.safetensors", tmp_path / "s", progress=False)
+
+
+def test_broken_checkpoint_is_named(packed, validation, tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "state.pt").write_bytes(b"garbage")
+    with pytest.raises(ValueError, match=r"state\.pt: unreadable checkpoint"):
+        train(TINY, packed, validation, tmp_path / "w.safetensors", tmp_path / "s", progress=False)
+
+
+def test_channels_must_agree(packed, validation, tmp_path):
+    with pytest.raises(ValueError, match="1-channel images cannot train the color model"):
+        train(replace(TINY, kind="color"), packed, validation, tmp_path / "w", tmp_path / "s", progress=False)
+
+
+def test_schedule():
+    config = TrainConfig()
+    assert config.steps == 80_000
+    assert config.at(0)[1] == pytest.approx(5e-4)
+    assert config.at(69_999)[:2] == (0, pytest.approx(4e-4))
+    assert config.at(35_000)[1] == pytest.approx(4.5e-4, rel=1e-3)
+    assert config.at(70_000)[:2] == (1, pytest.approx(2e-4))
+    assert config.at(79_999)[1] == pytest.approx(1e-7)
+    assert TINY.at(0)[1] == pytest.approx(5e-4) and TINY.at(1)[1] > 9e-4  # warm-up over two steps
+
+
+def test_config_from_plain_data():
+    assert TrainConfig.from_dict(asdict(TINY)) == TINY
+    with pytest.raises(TypeError):
+        TrainConfig.from_dict({"stepz": 3})
+
+
+def test_batches_depend_on_seed_step_and_rank_only(packed):
+    data = PackedImages(packed)
+    first, again = make_batch(data, TINY, 5, 0, 1), make_batch(data, TINY, 5, 0, 1)
+    assert all(torch.equal(a, b) for a, b in zip(first[:3], again[:3], strict=True)) and first[3] == again[3]
+    assert not torch.equal(first[0], make_batch(data, TINY, 6, 0, 1)[0])
+    assert not torch.equal(first[0][:1], make_batch(data, TINY, 5, 1, 2)[0])
+    assert first[3] == make_batch(data, TINY, 5, 1, 2)[3]  # K_out is the same on every GPU
+    x, y, sigma, _ = make_batch(data, replace(TINY, batch=64), 0, 0, 1)
+    assert 0 <= float(sigma.min()) and float(sigma.max()) <= 50 / 255 and float(sigma.std()) > 0.03
+    torch.testing.assert_close((y - x).flatten(1).std(1), sigma, rtol=0.2, atol=1e-3)
+
+
+def test_two_processes_equal_one(packed, validation, tmp_path):
+    """Under torchrun gradients are averaged: two ranks run, agree, and write one result."""
+    import json
+
+    np.save(tmp_path / "val.npy", validation[0])
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT)
+    config = json.dumps(asdict(replace(TINY, phases=(Phase(2, (1e-3, 1e-3)),), validate_every=2)))
+    arguments = [config, packed, tmp_path / "val.npy", tmp_path / "w.safetensors", tmp_path / "s"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
+    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(losses(tmp_path / "s")) == 2
+    assert deal.load(tmp_path / "w.safetensors").channels == 1
+
+
+def test_packed_images_round_trip(tmp_path):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (3, h, w), dtype=np.uint8) for h, w in ((9, 7), (12, 20))]
+    pack(images, tmp_path / "p.safetensors", {"dataset": "random"})
+    stored = PackedImages(tmp_path / "p.safetensors")
+    assert len(stored) == 2 and stored.channels == 3 and stored.metadata == {"dataset": "random"}
+    for i, image in enumerate(images):
+        np.testing.assert_array_equal(stored.image(i).transpose(2, 0, 1), image)
+    crops = stored.sample(np.random.default_rng(1), 50, 8)
+    assert crops.shape == (50, 3, 8, 8)
+    windows = {
+        np.rot90(w if not flip else w[:, ::-1], k).tobytes()
+        for w in (images[1].transpose(1, 2, 0)[r : r + 8, c : c + 8] for r in range(5) for c in range(13))
+        for k in range(4)
+        for flip in (False, True)
+    }
+    assert all(np.ascontiguousarray(crop.transpose(1, 2, 0)).tobytes() in windows for crop in crops)
+    with pytest.raises(ValueError, match="no training image is 13 x 13"):
+        stored.sample(np.random.default_rng(0), 1, 13)
+
+
+def test_bad_packs(tmp_path):
+    with pytest.raises(ValueError, match="cannot pack 0"):
+        pack([], tmp_path / "p")
+    with pytest.raises(ValueError, match="expected uint8"):
+        pack([np.zeros((1, 4, 4))], tmp_path / "p")
+    with pytest.raises(ValueError, match=r"channel counts \[1, 3\]"):
+        pack([np.zeros((1, 4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8)], tmp_path / "p")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "bad").write_bytes(b"not packed")
+    with pytest.raises(ValueError, match="not a file of packed training images"):
+        PackedImages(tmp_path / "bad")

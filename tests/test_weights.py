@@ -1,0 +1,164 @@
+"""Weights files: formats, round trips, and what must be refused."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import deal
+from deal import weights
+
+GOLDEN = Path(__file__).parent / "golden" / "random_gray.pth"
+
+
+@pytest.fixture(params=["gray", "color"])
+def model(request):
+    torch.manual_seed(3)
+    return deal.DEAL(request.param)
+
+
+def same(a, b):
+    assert a.state_dict().keys() == b.state_dict().keys()
+    assert all(torch.equal(v, b.state_dict()[k]) for k, v in a.state_dict().items())
+
+
+def test_safetensors_round_trip(model, tmp_path):
+    weights.save(model, tmp_path / "w.safetensors", {"steps": 7})
+    same(model, deal.load(tmp_path / "w.safetensors"))
+    block = weights.metadata(tmp_path / "w.safetensors")
+    assert block["kind"] == model.kind and block["steps"] == 7
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_official_layout_round_trip(model, tmp_path):
+    weights.write_official(model, tmp_path / "w.pth")
+    same(model, deal.load(tmp_path / "w.pth"))
+
+
+def test_official_layout_names_and_shapes(model, tmp_path):
+    """protocol: the authors' state dict, key by key."""
+    weights.write_official(model, tmp_path / "w.pth")
+    shapes = {k: tuple(v.shape) for k, v in torch.load(tmp_path / "w.pth", weights_only=True)["state_dict"].items()}
+    c, a, b = (1, 4, 8) if model.kind == "gray" else (3, 12, 24)
+    expected = {
+        **{f"{block}.conv_layers.0.parametrizations.weight.original": (a, c, 9, 9) for block in ("W1", "M1")},
+        **{f"{block}.conv_layers.1.weight": (b, a, 9, 9) for block in ("W1", "M1")},
+        **{f"{block}.conv_layers.2.weight": (128, b, 9, 9) for block in ("W1", "M1")},
+        **{f"{block}.weight": (128, 128, 3, 3) for block in ("M2", "M3")},
+        **{f"spline{i}.coefficients": (1, 31) for i in (1, 2, 3)},
+        "spline_lambda.coefficients": (1, 53),
+        "spline_scaling.coefficients": (128, 14),
+        **{f"spline{i}.D2_filter": (1, 1, 3) for i in (1, 2, 3, "_lambda", "_scaling")},
+    }
+    assert shapes == expected
+
+
+def test_conversion_keeps_every_value_and_names_its_source(tmp_path):
+    weights.convert_official(GOLDEN, tmp_path / "gray.safetensors")
+    same(deal.load(GOLDEN), deal.load(tmp_path / "gray.safetensors"))
+    assert weights.metadata(tmp_path / "gray.safetensors")["source_sha256"] == weights.sha256(GOLDEN)
+
+
+class Hostile:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+def test_a_pickle_cannot_run_code(tmp_path, writer):
+    victim, bad = tmp_path / "victim", tmp_path / "bad.pth"
+    content = {"state_dict": Hostile(victim)}
+    if writer == "torch":
+        torch.save(content, bad)
+    else:
+        bad.write_bytes(pickle.dumps(content))
+    with pytest.raises(deal.WeightsError, match=r"bad\.pth: (refused|not a readable)"):
+        deal.load(bad)
+    assert not victim.exists()
+    pickle.loads(pickle.dumps(Hostile(victim)))
+    assert victim.exists(), "the file would have run code, had it been trusted"
+
+
+def corrupt(tmp_path, name, change):
+    state = weights.read_official(GOLDEN)
+    path = tmp_path / name
+    change(state)
+    save_file({k: v.contiguous() for k, v in state.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("M2.weight"), "'M2.weight' is missing"),
+        (lambda s: s.update(extra=torch.zeros(1)), "'extra' is unknown"),
+        (lambda s: s.update({"M2.weight": torch.zeros(2, 2)}), r"M2.weight is \(2, 2\), expected \(128, 128, 3, 3\)"),
+        (lambda s: s["M3.weight"].fill_(float("nan")), "M3.weight contains NaN"),
+        (lambda s: s.pop("W.weights.0"), "not weights of DEAL"),
+    ],
+)
+def test_wrong_content_is_named(tmp_path, change, message):
+    with pytest.raises(deal.WeightsError, match=message):
+        deal.load(corrupt(tmp_path, "w.safetensors", change))
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"\x80\x02}q\x00."])
+def test_files_that_are_no_weights(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(deal.WeightsError, match=name):
+        deal.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.99])
+def test_truncated_files(tmp_path, fraction):
+    data = GOLDEN.read_bytes()
+    (tmp_path / "w.pth").write_bytes(data[: int(fraction * len(data))])
+    weights.save(deal.load(GOLDEN), tmp_path / "whole.safetensors")
+    data = (tmp_path / "whole.safetensors").read_bytes()
+    (tmp_path / "w.safetensors").write_bytes(data[: int(fraction * len(data))])
+    for name in ("w.pth", "w.safetensors"):
+        with pytest.raises(deal.WeightsError, match=name):
+            deal.load(tmp_path / name)
+
+
+def test_missing_file():
+    with pytest.raises(deal.WeightsError, match="nowhere.pth: no such file"):
+        deal.load("nowhere.pth")
+
+
+def test_checkpoint_of_something_else(tmp_path):
+    torch.save({"state_dict": {"layer.weight": torch.zeros(2)}}, tmp_path / "w.pth")
+    with pytest.raises(deal.WeightsError, match="lacks 13 of 13 keys"):
+        deal.load(tmp_path / "w.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(deal.WeightsError, match="no 'state_dict'"):
+        deal.load(tmp_path / "list.pth")
+
+
+def test_a_failed_save_leaves_nothing(tmp_path, monkeypatch):
+    def fail(tensors, path, metadata):
+        Path(path).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(weights, "save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        weights.save(deal.DEAL("gray"), tmp_path / "w.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["gray", "color"])
+def test_released_weights(kind):
+    """Shipped weights load, say where they come from, and keep the constraints of the architecture."""
+    path = weights.RELEASED / f"{kind}.safetensors"
+    model, block = deal.load(kind), weights.metadata(path)
+    assert block["kind"] == kind and block["steps"] > 0 and block["training"]["phases"]
+    assert load_file(path).keys() == model.state_dict().keys()
+    for phi in (model.phi1, model.phi2):
+        assert (phi.values().diff() >= -1e-6).all()
+    assert (model.lmbda(torch.arange(1, 51) / 255) > 0).all()

@@ -1,0 +1,1 @@
+"""The benchmark: data, tasks, methods, evaluation, tables. Every rule calls `python -m bench <verb>`."""

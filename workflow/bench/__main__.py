@@ -1,0 +1,227 @@
+"""`python -m bench <verb>`: what every rule calls, and what can be pasted to do one step by hand."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from bench.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit status. What the user can mend is one line on stderr."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        if options.debug:
+            raise
+        print("error: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if options.debug or not _is_users(error):
+            raise
+        print(f"error: {_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _is_users(error: Exception) -> bool:
+    kinds: tuple[type[Exception], ...] = (UserError, FileNotFoundError, PermissionError)
+    if (module := sys.modules.get("deal.weights")) is not None:
+        kinds += (module.WeightsError,)
+    return isinstance(error, kinds)
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {(error.strerror or type(error).__name__).lower()}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _config(options: argparse.Namespace):
+    from bench.configfile import assignments, load
+
+    return load(options.config or ["config.yaml"], assignments(options.set))
+
+
+def _threads(options: argparse.Namespace) -> None:
+    """Keep torch and the OpenMP libraries to the cores that the job was given; before they are imported."""
+    if options.threads:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(options.threads)
+
+
+def fetch(options: argparse.Namespace) -> None:
+    from bench import datasets
+    from bench.files import write_json
+
+    config = _config(options)
+    cache = Path(config.cache)
+    for name in options.dataset:
+        datasets.fetch(name, cache, config.mirror_in_use(), jobs=options.jobs)
+        write_json(cache / f"{name}.json", datasets.manifest(name, cache))
+
+
+def pack(options: argparse.Namespace) -> None:
+    from bench.training_job import pack
+
+    pack(_config(options), options.kind, Path(options.output))
+
+
+def train(options: argparse.Namespace) -> None:
+    _threads(options)
+    from bench.training_job import train
+
+    train(_config(options), options.kind, Path(options.images), Path(options.output))
+
+
+def convert(options: argparse.Namespace) -> None:
+    from deal.weights import convert_official
+
+    convert_official(options.checkpoint, options.output)
+
+
+def weights(options: argparse.Namespace) -> None:
+    from bench.registry import prepare
+
+    prepare(_config(options), options.task, options.method, Path(options.output))
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    _threads(options)
+    from bench.evaluate import evaluate
+
+    found = Path(options.weights) if options.weights else None
+    evaluate(_config(options), options.task, options.setting, options.method, Path(options.output), found)
+
+
+def table(options: argparse.Namespace) -> None:
+    from bench import layouts, tables
+
+    config = _config(options)
+    keys = layouts.results(config, options.table)
+    paths = [
+        Path(config.results, "evaluate", task, setting, f"{method}.csv") for task, setting, method in keys
+    ]
+    built = tables.build(layouts.layout(config, options.table), tables.read_results(paths))
+    tables.write(built, config.results)
+    print(tables.render_markdown(built))
+
+
+def publish(options: argparse.Namespace) -> None:
+    from bench import tables
+
+    print(tables.publish(_config(options).results, options.to))
+
+
+def schema(options: argparse.Namespace) -> None:
+    from bench import config
+
+    _generated(ROOT / "workflow" / "config.schema.json", config.schema(), options.check)
+
+
+def docs(options: argparse.Namespace) -> None:
+    from bench import config_docs
+
+    _generated(ROOT / "docs" / "configuration.md", config_docs.render(), options.check)
+
+
+def _generated(path: Path, text: str, check: bool) -> None:
+    from bench.files import write_text
+
+    if not check:
+        write_text(path, text)
+    elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+        raise UserError(f"{path.relative_to(ROOT)} is out of date; run the same command without --check")
+
+
+def config(options: argparse.Namespace) -> None:
+    import yaml
+
+    from bench.plan import Plan
+
+    checked = _config(options)
+    Plan(checked)  # methods and data sets are known
+    print(yaml.safe_dump(checked.model_dump(mode="json"), sort_keys=False, allow_unicode=True), end="")
+
+
+def cuda(options: argparse.Namespace) -> None:
+    from bench.devices import cuda_devices
+    from bench.provenance import driver
+
+    count = cuda_devices()
+    print(f"CUDA devices of the driver: {count}; driver: {driver() or 'none'}")
+    import torch
+
+    print(f"torch {torch.__version__}, built for CUDA {torch.version.cuda or '(no)'}")
+    if torch.cuda.is_available():
+        print(f"torch computes on {torch.cuda.get_device_name()}")
+    else:
+        raise UserError("torch finds no CUDA device" + (", although the driver does" if count else ""))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    verbs = parser.add_subparsers(required=True, metavar="verb")
+
+    def verb(run, help: str, configured: bool = True) -> argparse.ArgumentParser:
+        added = verbs.add_parser(run.__name__, help=help, description=help)
+        added.set_defaults(run=run)
+        if configured:
+            added.add_argument(
+                "--config", nargs="+", metavar="YAML", help="files, each laid on the last (config.yaml)"
+            )
+            added.add_argument(
+                "--set", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. tasks.denoise_gray.subset=4"
+            )
+        return added
+
+    def kind(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--kind", required=True, choices=("gray", "color"), help="which model")
+
+    def job(added: argparse.ArgumentParser, *names: str) -> None:
+        for name in names:
+            added.add_argument(f"--{name}", required=True)
+
+    def threads(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--threads", type=int, help="cores to use (all)")
+
+    added = verb(fetch, "download data sets, verified")
+    added.add_argument("dataset", nargs="+", help="names in workflow/data/datasets.yaml")
+    added.add_argument("--jobs", type=int, default=8, help="downloads at a time")
+    added = verb(pack, "pack training images into one file")
+    kind(added)
+    job(added, "output")
+    added = verb(train, "train DEAL, or go on with a training")
+    kind(added)
+    job(added, "images", "output")
+    threads(added)
+    added = verb(convert, "convert a checkpoint of the authors to safetensors", configured=False)
+    added.add_argument("checkpoint")
+    added.add_argument("output")
+    added = verb(weights, "find the weights that a method needs for a task")
+    job(added, "task", "method", "output")
+    added = verb(evaluate, "run one method on one setting of one task")
+    job(added, "task", "setting", "method", "output")
+    added.add_argument("--weights", help="file written by the verb weights")
+    threads(added)
+    added = verb(table, "make a table from results")
+    added.add_argument("table", help="table1")
+    added = verb(publish, "copy tables and their provenance into a folder of the repository")
+    added.add_argument("--to", default="results/published")
+    for run, help in ((schema, "write workflow/config.schema.json"), (docs, "write docs/configuration.md")):
+        added = verb(run, help, configured=False)
+        added.add_argument(
+            "--check", action="store_true", help="write nothing; fail if the file is out of date"
+        )
+    verb(config, "check the configuration and print it with all its values")
+    verb(cuda, "say whether torch can compute on a GPU here", configured=False)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,322 @@
+"""The models of config.yaml: every key, its type, its default (the paper's value) and its meaning.
+
+`workflow/config.schema.json` and `docs/configuration.md` are generated from them (`python -m bench schema`,
+`docs`); files are read by `bench.configfile`.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bench.errors import UserError
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+CountPair = Annotated[list[Count], Field(min_length=2, max_length=2)]
+WEIGHTS = ("train", "released", "official")
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values are not converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Phase(Section):
+    """One phase of training; what is null is as in the training's own keys."""
+
+    steps: int = Field(ge=1, description="Optimiser steps of this phase.")
+    lr: Pair = Field(description="First and last step size; a cosine leads from one to the other.")
+    warmup: int = Field(0, ge=0, description="Steps over which the step size first rises from zero.")
+    batch: Count | None = Field(None, description="Patches per step in this phase.")
+    patch: Count | None = Field(None, description="Side of the patches in this phase.")
+    outer: CountPair | None = Field(None, description="Range of K_out in this phase.")
+
+
+class Training(Section):
+    """Training of one model; the keys after `validation` are those of `deal.training.TrainConfig`."""
+
+    datasets: Annotated[list[str], Field(min_length=1)] = Field(
+        description="Data sets whose images the training patches are cut from."
+    )
+    validation: str = Field(description="Data set on which the best checkpoint is chosen.")
+    phases: Annotated[list[Phase], Field(min_length=1)] = Field(description="Training phases, in order.")
+    batch: Count = Field(16, description="Patches per step, over all GPUs.")
+    patch: Count = Field(128, description="Side of a training patch, in pixels.")
+    sigma_max_255: Positive = Field(
+        50.0, description="Noise levels are uniform on [0, this], in 0-255 units, one per patch."
+    )
+    gamma: float = Field(1e-4, ge=0, description="Weight γ of the two regularising terms of the loss.")
+    mask_every: Count = Field(
+        1,
+        description="Steps between two evaluations of the mask-change term, which then counts so many times.",
+    )
+    outer: CountPair = Field(
+        [15, 60], description="K_out, the number of outer iterations of a step, is uniform on this range."
+    )
+    algorithm: Literal["reference", "fast"] = Field(
+        "reference",
+        description="`reference`: the authors' fixed-point iteration; `fast`: an accelerated one.",
+    )
+    cg_tol: Positive = Field(1e-4, description="Stopping value ε_in of conjugate gradients in training.")
+    cg_iterations: Count = Field(50, description="Most conjugate-gradient iterations n_in of one update.")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="Precision of the convolutions.")
+    grad_clip: float = Field(
+        0.0,
+        ge=0,
+        description="Largest gradient norm relative to its running mean; 0: gradients are not clipped.",
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the weight average that is validated and kept; 0: the plain weights.",
+    )
+    validate_every: Count = Field(1000, description="Steps between two validations.")
+    validation_sigmas_255: Annotated[list[Positive], Field(min_length=1)] = Field(
+        [25.0], description="Noise levels of the validation, in 0-255 units."
+    )
+    validation_crop: Count | None = Field(
+        None, description="Side of the centre crop of validation images; null: whole images."
+    )
+    validation_tol: Positive = Field(1e-4, description="Tolerance of the solver in validation.")
+    checkpoint_every_s: float = Field(
+        300.0, ge=0, description="Seconds between two saved states; a kill costs at most this."
+    )
+    seed: int = Field(0, ge=0, description="Seed of initialisation, patches, noise and K_out.")
+    init: str | None = Field(
+        None, description="Start from these weights (`gray`, `color` or a file); null: from random ones."
+    )
+
+
+class SolverOverride(Section):
+    """What differs for one task; null: as the solver's own keys say."""
+
+    algorithm: Literal["reference", "fast"] | None = Field(None, description="See `solver.algorithm`.")
+    tol: Positive | None = Field(None, description="See `solver.tol`.")
+    cg_tol: Positive | None = Field(None, description="See `solver.cg_tol`.")
+    max_outer: Count | None = Field(None, description="See `solver.max_outer`.")
+    max_cg: Count | None = Field(None, description="See `solver.max_cg`.")
+
+
+class Solver(Section):
+    """How DEAL solves its fixed-point problem; `tasks` overrides any of it for one task."""
+
+    algorithm: Literal["reference", "fast"] = Field(
+        "reference",
+        description="`reference`: the authors' algorithm; `fast`: same solution, fewer operations.",
+    )
+    tol: Positive = Field(
+        1e-5, description="Stop when an outer update changes x by less than this, relatively."
+    )
+    cg_tol: Positive = Field(
+        1e-8, description="Stop conjugate gradients when the squared scaled residual is below this."
+    )
+    max_outer: Count = Field(1000, description="Most outer iterations; reaching it is reported, not hidden.")
+    max_cg: Count = Field(1000, description="Most conjugate-gradient iterations of one update (`reference`).")
+    tasks: dict[str, SolverOverride] = Field(
+        default_factory=lambda: {
+            "denoise_gray": SolverOverride(cg_tol=1e-6),
+            "denoise_color": SolverOverride(cg_tol=1e-6),
+        },
+        description="Task name → the keys of this section that differ for it.",
+    )
+
+    def for_task(self, task: str) -> dict[str, Any]:
+        """The settings that hold for `task`, overrides applied."""
+        own = self.model_dump(exclude={"tasks"})
+        override = self.tasks.get(task)
+        return own | (override.model_dump(exclude_none=True) if override else {})
+
+
+class Denoise(Section):
+    """A denoising task: y = x + n."""
+
+    dataset: str = Field(description="Test data set.")
+    crop: Count | None = Field(description="Side of the square cut from the centre; null keeps whole images.")
+    sigmas_255: Annotated[list[Positive], Field(min_length=1)] = Field(
+        [5.0, 15.0, 25.0], description="Noise standard deviations in 0-255 units; each is one setting."
+    )
+    seed: int = Field(0, ge=0, description="numpy seed set before every image, the same for all methods.")
+    subset: Count | None = Field(None, description="Use only the first n images; null: all.")
+
+    def settings(self) -> list[str]:
+        """Names of the settings: `sigma25`, `sigma2.55`; one job is one task, setting and method."""
+        return [f"sigma{sigma:g}" for sigma in self.sigmas_255]
+
+    def sigma_255(self, setting: str) -> float:
+        """The noise level behind a setting's name; a UserError names an unknown one."""
+        names = self.settings()
+        if setting not in names:
+            raise UserError(f"unknown setting '{setting}'{did_you_mean(setting, names)}")
+        return self.sigmas_255[names.index(setting)]
+
+    def part(self, setting: str) -> dict[str, Any]:
+        """What the result of one setting depends on.
+
+        Left out: the other settings, and how many images are used, so that a longer run keeps the rows it
+        has.
+        """
+        shared = self.model_dump(mode="json", exclude={"sigmas_255", "subset"})
+        return {"sigma_255": self.sigma_255(setting), **shared}
+
+
+class Tasks(Section):
+    denoise_gray: Denoise = Field(
+        default_factory=lambda: Denoise(dataset="bsd68", crop=None),
+        description="Gray denoising (Table 1, left).",
+    )
+    denoise_color: Denoise = Field(
+        default_factory=lambda: Denoise(dataset="cbsd68", crop=256),
+        description="Colour denoising (Table 1, right).",
+    )
+
+
+class Table(Section):
+    """A table: one column a setting of its tasks, one row a method."""
+
+    caption: str = Field(description="Its title.")
+    tasks: Annotated[list[str], Field(min_length=1)] = Field(description="Tasks shown, left to right.")
+    methods: list[str] | None = Field(None, description="Rows, top to bottom; null: all of `methods`.")
+    tolerance: Positive = Field(
+        0.05, description="Largest difference to the paper, in dB, that counts as a match."
+    )
+
+
+class Tables(Section):
+    table1: Table = Field(
+        default_factory=lambda: Table(caption="Denoising", tasks=["denoise_gray", "denoise_color"]),
+        description="Table 1: PSNR of denoising.",
+    )
+
+
+class Trainings(Section):
+    gray: Training = Field(
+        default_factory=lambda: Training(
+            datasets=["bsds500_color"],
+            validation="set12",
+            phases=[Phase(steps=70000, lr=[5e-4, 4e-4]), Phase(steps=10000, lr=[2e-4, 1e-7])],
+        ),
+        description="The gray model. Colour images are converted to gray as MATLAB's rgb2gray does.",
+    )
+    color: Training = Field(
+        default_factory=lambda: Training(
+            datasets=["bsds500_color"],
+            validation="set3c",
+            phases=[Phase(steps=40000, lr=[5e-4, 4e-4]), Phase(steps=5000, lr=[2e-4, 1e-7])],
+        ),
+        description="The colour model.",
+    )
+
+
+class Config(Section):
+    """Everything that decides a result."""
+
+    results: str = Field("results", description="Folder of everything that is made.")
+    cache: str = Field("data", description="Folder of downloaded data and weights.")
+    mirror: str | None = Field(
+        None,
+        description="Folder or URL looked up first for every download, as `<mirror>/<host>/<path>`; "
+        "null: the environment variable DEAL_MIRROR, if set.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where torch computes; `auto`: CUDA if there is a device, else the CPU."
+    )
+    weights: str = Field(
+        "train",
+        description="DEAL's weights. `train`: from scratch, as the paper; `released`: shipped with this; "
+        "`official`: the authors' checkpoints, downloaded and converted; anything else: a folder with "
+        "`gray.safetensors` and `color.safetensors`, or the authors' `deal_gray.pth` and `deal_color.pth`.",
+    )
+    subset: Count | None = Field(
+        None,
+        description="First n images of every task (wins over a task's `subset`); null: as they say.",
+    )
+    methods: Annotated[list[str], Field(min_length=1)] = Field(
+        ["truth", "measurement", "bm3d", "deal"], description="Methods that are run, by name."
+    )
+    tasks: Tasks = Field(default_factory=Tasks, description="What is reconstructed from what.")
+    solver: Solver = Field(default_factory=Solver, description="DEAL's solver at test time.")
+    training: Trainings = Field(default_factory=Trainings, description="DEAL's training.")
+    tables: Tables = Field(default_factory=Tables, description="What the tables show.")
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> "Config":
+        known = list(type(self.tasks).model_fields)
+        for where, names in [
+            ("solver.tasks", self.solver.tasks),
+            ("tables.table1.tasks", self.tables.table1.tasks),
+        ]:
+            for name in names:
+                if name not in known:
+                    raise ValueError(f"{where}: unknown task '{name}'{did_you_mean(name, known)}")
+        for name in self.tables.table1.methods or ():
+            if name not in self.methods:
+                raise ValueError(f"tables.table1.methods: '{name}' is not one of `methods`")
+        for channels in ("gray", "color"):
+            training = getattr(self.training, channels)
+            for outer in [training.outer, *(phase.outer for phase in training.phases if phase.outer)]:
+                if outer[0] > outer[1]:
+                    raise ValueError(f"training.{channels}: outer is {outer}, the first number is the larger")
+        if self.weights not in WEIGHTS and not Path(self.weights).is_dir():
+            raise ValueError(
+                f"weights is '{self.weights}', expected {', '.join(WEIGHTS)} or a folder that exists"
+                f"{did_you_mean(self.weights, WEIGHTS)}"
+            )
+        return self
+
+    def task(self, name: str) -> Denoise:
+        """The section of one task; a UserError names an unknown one."""
+        known = list(type(self.tasks).model_fields)
+        if name not in known:
+            raise UserError(f"unknown task '{name}'{did_you_mean(name, known)}")
+        return getattr(self.tasks, name)
+
+    def subset_of(self, task: str) -> int | None:
+        """How many images of `task` are used; None: all."""
+        return self.subset if self.subset is not None else self.task(task).subset
+
+    def mirror_in_use(self) -> str | None:
+        """The key `mirror`, or the environment's DEAL_MIRROR when the key is null."""
+        return self.mirror if self.mirror is not None else os.environ.get("DEAL_MIRROR") or None
+
+    def digest(self) -> str:
+        """Digest of all keys."""
+        return digest(self.model_dump(mode="json"))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+
+
+def digest(value: Any) -> str:
+    """Sixteen hex digits that change when the JSON of `value` does (key order does not count)."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def evaluation_part(config: Config, task: str, setting: str, method: str) -> dict[str, Any]:
+    """What one evaluation depends on, and nothing else: other tasks, settings and methods do not count."""
+    part = {"task": task, "setting": setting, "method": method, **config.task(task).part(setting)}
+    if method == "deal":
+        part["solver"] = config.solver.for_task(task)
+    return part
+
+
+def training_part(config: Config, channels: str) -> dict[str, Any]:
+    """What the training of one model depends on."""
+    training: Training = getattr(config.training, channels)
+    return training.model_dump(mode="json", exclude={"checkpoint_every_s"})
+
+
+def schema() -> str:
+    """The JSON schema of config.yaml, for editors."""
+    return json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,216 @@
+"""One evaluation job: one method on all images of one setting of one task.
+
+Every finished image is a line, synced to disk, of `<results>/.state/evaluate/…jsonl`; a killed job goes on at
+the next image. The file's name holds a digest of all that the rows depend on, so that old rows are never
+mixed in.
+"""
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from baselines import Method
+from bench import datasets, metrics, registry, tasks
+from bench.config import Config, digest, evaluation_part
+from bench.devices import select_device
+from bench.errors import UserError
+from bench.files import write_text
+from bench.provenance import Record
+
+COLUMNS = ("task", "setting", "dataset", "image", "method", "seed", "parameters", "psnr", "ssim", "seconds")
+COLUMNS += ("iterations", "converged")
+
+
+def code_modules(method: str) -> list[str]:
+    """Modules whose code decides the result of `method`; imports are followed from them."""
+    return ["bench.evaluate", registry.entry(method).module]
+
+
+class Progress:
+    """Rows that outlive a kill: one JSON line each, appended and synced; a torn last line is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, dict[str, Any]] = {}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = 0
+        if path.exists():
+            for line in path.read_bytes().splitlines(keepends=True):
+                try:
+                    row = json.loads(line) if line.endswith(b"\n") else None
+                except ValueError:
+                    row = None
+                if not isinstance(row, dict) or "image" not in row:
+                    break
+                self.rows[row["image"]] = row
+                whole += len(line)
+        self._handle = path.open("ab")
+        self._handle.truncate(whole)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Append a row; it is on disk when this returns."""
+        self._handle.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+        self.rows[row["image"]] = row
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._handle.close()  # the file stays, for a run over more images
+
+
+def evaluate(
+    config: Config, task: str, setting: str, method: str, output: Path, weights: Path | None = None
+) -> None:
+    """Run one job and write the CSV `output` and its sidecar.
+
+    Args:
+        weights: file written by `registry.prepare`; by default it is made beside the results.
+
+    Raises:
+        UserError: for data or estimates that cannot be scored, naming the image.
+    """
+    record = Record(code_modules(method), config.digest())
+    section, kind = config.task(task), tasks.get(task)
+    section.sigma_255(setting)  # an unknown setting ends here
+    dataset = datasets.registry().get(section.dataset)
+    if dataset is None:
+        raise UserError(f"tasks.{task}.dataset: unknown data set '{section.dataset}'")
+    described = {"dataset": dataset.name, "digest": dataset.digest}
+    instance = registry.create(method, config)
+    if not instance.serves(task):
+        _finish(
+            output, [], record, missing=f"{instance.label} does not serve the task {task}", data=described
+        )
+        return
+    found = _weights(config, task, method, weights) if registry.entry(method).needs_weights else {}
+    absent = [entry["missing"] for entry in found.values() if "missing" in entry]
+    if absent:
+        _finish(output, [], record, missing=absent[0], data=described)
+        return
+
+    images = datasets.load(section.dataset, Path(config.cache), config.subset_of(task))
+    device = select_device(config.device)
+    hashes = {name: entry["sha256"] for name, entry in found.items()}
+    part = evaluation_part(config, task, setting, method)
+    key = digest([part, described, hashes, record.code_digest])
+    state = Path(config.results) / ".state" / "evaluate" / task / setting / f"{method}-{key}.jsonl"
+    sigma = section.sigma_255(setting) / 255
+    shared = {
+        "task": task,
+        "setting": setting,
+        "dataset": dataset.name,
+        "method": method,
+        "seed": section.seed,
+    }
+    with Progress(state) as progress:
+        todo = [(name, image) for name, image in images if name not in progress.rows]
+        if todo:
+            paths = {name: Path(entry["path"]) for name, entry in found.items()}
+            instance.setup(task, sigma, paths, device)
+        bar = tqdm(
+            todo, f"{task} {setting} {method}", len(images), initial=len(images) - len(todo), unit="image"
+        )
+        for name, image in bar:
+            item = kind.item(name, image, section, setting)
+            progress.add(shared | run_one(instance, item, kind.clip, device))
+            bar.set_postfix_str(f"{progress.rows[name]['psnr']:.2f} dB")
+    rows = [progress.rows[name] for name, _ in images]
+    _finish(
+        output,
+        rows,
+        record,
+        data=described,
+        weights=hashes,
+        seed=section.seed,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        images=len(rows),
+        clip=kind.clip and instance.clip,
+        config=part,
+        peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
+    )
+
+
+def run_one(method: Method, item: tasks.Item, clip: bool, device: torch.device) -> dict[str, Any]:
+    """Reconstruct and score one image; `clip` is the task's convention. Only `reconstruct` is timed."""
+    y, parameters = item.y.to(device), {n: p.default for n, p in method.hyperparameters.items()}
+    truth = {"truth": item.x.to(device)} if method.oracle else {}
+    method.info = {}
+    _synchronise(device)
+    started = time.perf_counter()
+    try:
+        with torch.no_grad():
+            estimate = method.reconstruct(y, item.operator, item.sigma, **parameters, **truth)
+        _synchronise(device)
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise UserError(
+            f"{method.name} failed on image {item.image}: {type(error).__name__}: {reason}"
+        ) from error
+    seconds = time.perf_counter() - started
+    x = item.x[0].numpy()
+    z = _checked(estimate, item, method.name)
+    clip = clip and method.clip
+    return {
+        "image": item.image,
+        "parameters": json.dumps(parameters | method.parameters(), sort_keys=True, separators=(",", ":")),
+        "psnr": metrics.psnr(z, x, clip=clip),
+        "ssim": metrics.ssim(z, x, clip=clip),
+        "seconds": round(seconds, 6),
+        "iterations": method.info.get("iterations"),
+        "converged": method.info.get("converged"),
+    }
+
+
+def _checked(estimate: Any, item: tasks.Item, method: str) -> np.ndarray:
+    if not isinstance(estimate, torch.Tensor):
+        raise UserError(
+            f"{method} returned {type(estimate).__name__} for image {item.image}, expected a tensor"
+        )
+    if estimate.shape != item.x.shape:
+        found, expected = tuple(estimate.shape), tuple(item.x.shape)
+        raise UserError(f"{method} returned the shape {found} for image {item.image}, expected {expected}")
+    if not torch.isfinite(estimate).all():
+        raise UserError(f"{method} returned NaN or infinite values for image {item.image}")
+    return estimate[0].cpu().numpy()
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _weights(config: Config, task: str, method: str, path: Path | None) -> dict[str, dict[str, str]]:
+    path = path or Path(config.results) / "weights" / task / f"{method}.json"
+    if not path.is_file():
+        registry.prepare(config, task, method, path)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _finish(output: Path, rows: list[Mapping[str, Any]], record: Record, **facts: Any) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({column: _cell(row[column]) for column in COLUMNS} for row in rows)
+    write_text(output, text.getvalue())
+    record.write(output, **facts)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)

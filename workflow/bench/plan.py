@@ -1,0 +1,161 @@
+"""What the Snakefile asks of the configuration: file names, inputs, digests. No torch: dry runs are quick."""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench import config as cfg
+from bench import configfile, datasets, layouts, registry
+from bench.devices import cuda_devices, refuse_cpu_by_accident
+from bench.errors import UserError
+from bench.provenance import code_digest
+
+KINDS = ("gray", "color")
+
+
+class Plan:
+    """The plan of one run. Raises UserError for a configuration that cannot be run."""
+
+    def __init__(self, config: cfg.Config) -> None:
+        self.config = config
+        self._codes: dict[tuple[str, ...], str] = {}
+        self.results, self.cache = config.results, config.cache
+        self.config_file = str(configfile.resolved_path(config))
+        for method in config.methods:
+            registry.entry(method)
+        for name in self.datasets():
+            datasets.get(name)
+        for kind in KINDS:
+            if config.weights not in cfg.WEIGHTS:
+                registry.local_weights(config, kind)
+
+    def datasets(self) -> list[str]:
+        """Data sets that the configuration names."""
+        config, sets = self.config, []
+        for task in type(config.tasks).model_fields:
+            sets.append(config.task(task).dataset)
+        for kind in KINDS:
+            training = getattr(config.training, kind)
+            sets += [*training.datasets, training.validation]
+        return list(dict.fromkeys(sets))
+
+    def manifest(self, dataset: str) -> str:
+        """The file that says a data set is there."""
+        return f"{self.cache}/{dataset}.json"
+
+    def manifests(self) -> list[str]:
+        """Manifests of all data sets of the configuration."""
+        return [self.manifest(name) for name in self.datasets()]
+
+    def dataset_digest(self, dataset: str) -> str:
+        """Changes when the registry's hashes of `dataset` do."""
+        return datasets.get(dataset).digest[:16]
+
+    def training_manifests(self, kind: str) -> list[str]:
+        """Manifests of the data sets that patches are cut from."""
+        return [self.manifest(name) for name in getattr(self.config.training, kind).datasets]
+
+    def validation_manifest(self, kind: str) -> str:
+        """Manifest of the validation set."""
+        return self.manifest(getattr(self.config.training, kind).validation)
+
+    def training_part(self, kind: str) -> str:
+        """Digest of what the training of `kind` depends on in the configuration."""
+        return cfg.digest(cfg.training_part(self.config, kind))
+
+    def trained(self) -> list[str]:
+        """Weights made by the target `train`."""
+        return [str(registry.trained(self.config, kind)) for kind in KINDS]
+
+    def table(self, table: str) -> list[str]:
+        """Results shown in `table`."""
+        keys = layouts.results(self.config, table)
+        return [f"{self.results}/evaluate/{task}/{setting}/{method}.csv" for task, setting, method in keys]
+
+    def table_part(self, table: str) -> str:
+        """Digest of the layout of `table`."""
+        return cfg.digest(layouts.layout(self.config, table))
+
+    def evaluation_data(self, task: str) -> str:
+        """Manifest of the images of `task`."""
+        return self.manifest(self.config.task(task).dataset)
+
+    def evaluation_weights(self, task: str, method: str) -> list[str]:
+        """The file that says where the weights of `method` are, if it needs any."""
+        needed = registry.entry(method).needs_weights
+        return [f"{self.results}/weights/{task}/{method}.json"] if needed else []
+
+    def evaluation_part(self, task: str, setting: str, method: str) -> str:
+        """Digest of what one evaluation depends on in the configuration."""
+        part = cfg.evaluation_part(self.config, task, setting, method)
+        return cfg.digest([part, self.config.subset_of(task)])
+
+    def evaluation_code(self, method: str) -> str:
+        """Digest of the code that decides the result of `method`."""
+        return self.code("bench.evaluate", registry.entry(method).module)
+
+    def prepared(self) -> list[str]:
+        """What `data` makes ready besides data sets: all weights, for machines without a network."""
+        pairs = [(task, m) for task in type(self.config.tasks).model_fields for m in self.config.methods]
+        files = [
+            f for task, m in pairs if registry.entry(m).serves(task) for f in self.evaluation_weights(task, m)
+        ]
+        return [] if self.config.weights == "train" else files
+
+    def weights_inputs(self, task: str, method: str) -> list[str]:
+        """Local files that DEAL's weights come from, so that replacing them is noticed."""
+        if method != "deal" or self.config.weights == "official":
+            return []
+        path = registry.local_weights(self.config, "gray" if task == "denoise_gray" else "color")
+        return [str(path)] if self.config.weights == "train" or (path and path.is_file()) else []
+
+    def weights_key(self, method: str) -> str:
+        """What the choice of weights of `method` depends on in the configuration."""
+        return self.config.weights if method == "deal" else ""
+
+    def code(self, *modules: str) -> str:
+        """Digest of the code of `modules` and what they import."""
+        if modules not in self._codes:
+            with ending_in_one_line():  # a source with a syntax error
+                self._codes[modules] = code_digest(modules)
+        return self._codes[modules]
+
+    @cached_property
+    def gpu(self) -> int:
+        """GPUs that a job which computes with torch takes: 1 or 0."""
+        wanted = self.config.device
+        return int(wanted == "cuda" or (wanted == "auto" and cuda_devices() > 0))
+
+    def before_first_job(self, rules: Iterable[str]) -> None:
+        """Check what only a real run needs, then write the resolved configuration that all jobs read."""
+        with ending_in_one_line():
+            if "train_deal" in set(rules):
+                refuse_cpu_by_accident(self.config)
+            configfile.write_resolved(self.config)
+
+
+class ending_in_one_line:
+    """Turns a UserError in the Snakefile into one line and exit status 2, without Snakemake's traceback."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(2)
+
+
+def make(values: Mapping[str, Any], files: Sequence[str | os.PathLike[str]]) -> Plan:
+    """The plan of Snakemake's `config`; `files` are the configuration files it was merged from."""
+    with ending_in_one_line():
+        sources = {_short(path): configfile.read(path) for path in files}
+        return Plan(configfile.check(values, sources))
+
+
+def _short(path: str | os.PathLike[str]) -> str:
+    inside = Path(path).is_absolute() and Path(path).is_relative_to(Path.cwd())
+    return str(Path(path).relative_to(Path.cwd()) if inside else path)

@@ -1,0 +1,226 @@
+"""Name → method, weights name → file. With `bench.adapter` the only room where deal and the baselines meet.
+
+Methods are found by reading the sources, not by importing them: a class with a literal `name` in a module of
+`baselines`, in `bench.adapter` (DEAL), or behind an entry point of the group `deal_bench.methods`. So a dry
+run and the tables need no torch.
+"""
+
+import ast
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.config import WEIGHTS, Config, did_you_mean
+from bench.errors import UserError
+from bench.files import write_json
+from bench.provenance import module_path, sha256
+
+if TYPE_CHECKING:
+    from baselines import Method
+
+GROUP = "deal_bench.methods"
+DEAL_URLS = {
+    kind: f"https://raw.githubusercontent.com/mehrsapo/DEAL/main/trained_models/deal_{kind}.pth"
+    for kind in ("gray", "color")
+}
+
+
+class MissingWeights(UserError):
+    """Weights that cannot be had: the method's cells stay empty, with this reason."""
+
+    def __init__(self, reason: str, url: str | None = None) -> None:
+        super().__init__(f"{reason} ({url})" if url and url not in reason else reason)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the source of a method says of it."""
+
+    name: str
+    module: str
+    class_name: str
+    label: str
+    tasks: tuple[str, ...]
+    oracle: bool
+    needs_weights: bool
+
+    def serves(self, task: str) -> bool:
+        """Whether the method can do `task`."""
+        return "*" in self.tasks or task in self.tasks
+
+
+def _entries(module: str) -> Iterator[Entry]:
+    """The methods that the source of `module` defines."""
+    path = module_path(module)
+    if path is None:
+        raise UserError(f"method module '{module}': no source found")
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError as error:
+        raise UserError(f"{path}: line {error.lineno}: {error.msg}") from None
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        literals: dict[str, Any] = {}
+        for statement in node.body:
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+            target = statement.target if isinstance(statement, ast.AnnAssign) else target
+            if isinstance(target, ast.Name) and statement.value is not None:  # type: ignore[union-attr]
+                try:
+                    literals[target.id] = ast.literal_eval(statement.value)  # type: ignore[union-attr]
+                except ValueError:
+                    continue
+        if isinstance(literals.get("name"), str):
+            defined = {statement.name for statement in node.body if isinstance(statement, ast.FunctionDef)}
+            yield Entry(
+                name=literals["name"],
+                module=module,
+                class_name=node.name,
+                label=str(literals.get("label", literals["name"])),
+                tasks=tuple(literals.get("tasks", ())),
+                oracle=bool(literals.get("oracle", False)) or literals["name"] == "measurement",
+                needs_weights="weights_for" in defined,
+            )
+
+
+@cache
+def catalogue() -> Mapping[str, Entry]:
+    """All methods that can be named in config.yaml."""
+    package = module_path("baselines")
+    if package is None:
+        raise UserError("the package 'baselines' is not installed")
+    modules = [f"baselines.{path.stem}" for path in sorted(package.parent.glob("[a-z]*.py"))]
+    found: dict[str, Entry] = {}
+    for module in ["bench.adapter", *modules]:
+        for entry in _entries(module):
+            _add(found, entry)
+    for point in entry_points(group=GROUP):
+        module, _, class_name = point.value.partition(":")
+        entry = next(
+            (e for e in _entries(module) if e.class_name == class_name and e.name == point.name), None
+        )
+        if entry is None:
+            raise UserError(
+                f"entry point {point.name} = {point.value}: no such class with name = '{point.name}'"
+            )
+        _add(found, entry)
+    return found
+
+
+def _add(found: dict[str, Entry], entry: Entry) -> None:
+    if entry.name in found:
+        raise UserError(
+            f"method '{entry.name}' is defined in {found[entry.name].module} and in {entry.module}"
+        )
+    found[entry.name] = entry
+
+
+def entry(name: str) -> Entry:
+    """The entry of a method; a UserError names an unknown one."""
+    if name not in catalogue():
+        raise UserError(f"methods: unknown method '{name}'{did_you_mean(name, catalogue())}")
+    return catalogue()[name]
+
+
+def create(name: str, config: Config) -> "Method":
+    """An instance of the method called `name`."""
+    found = entry(name)
+    try:
+        kind = getattr(importlib.import_module(found.module), found.class_name)
+    except ImportError as error:
+        raise UserError(f"method '{name}': {error}") from error
+    return kind(config.solver) if found.module == "bench.adapter" else kind()
+
+
+def trained(config: Config, kind: str) -> Path:
+    """Where the training of DEAL's `kind` ("gray" or "color") puts its weights."""
+    return Path(config.results) / "training" / f"{kind}.safetensors"
+
+
+def released(kind: str) -> Path:
+    """Where the weights shipped with this package are."""
+    package = module_path("deal")
+    if package is None:
+        raise UserError("the package 'deal' is not installed")
+    return package.parent / "released" / f"{kind}.safetensors"
+
+
+def local_weights(config: Config, kind: str) -> Path | None:
+    """DEAL's weights as a local file, there or to be made; None for `official`."""
+    if config.weights == "train":
+        return trained(config, kind)
+    if config.weights == "released":
+        return released(kind)
+    if config.weights == "official":
+        return None
+    names = (f"{kind}.safetensors", f"deal_{kind}.pth")
+    for name in names:
+        if (path := Path(config.weights) / name).is_file():
+            return path
+    raise UserError(f"weights: {config.weights} holds neither {names[0]} nor {names[1]}")
+
+
+def locate(name: str, config: Config) -> Path:
+    """The file of the weights called `name`, downloaded if it must be.
+
+    `deal_gray` and `deal_color` follow the key `weights`; any other name is a data set of the registry.
+
+    Raises:
+        MissingWeights: with the reason and the URL.
+    """
+    from bench import datasets
+
+    kind = name.removeprefix("deal_")
+    ours = name.startswith("deal_") and kind in DEAL_URLS
+    if ours and (path := local_weights(config, kind)) is not None:
+        if not path.is_file():
+            how = {"train": "not trained yet", "released": "not shipped with this installation"}
+            others = ", ".join(key for key in WEIGHTS if key != config.weights)
+            raise MissingWeights(
+                f"{path.name}: {how.get(config.weights, 'no such file')}; other weights: {others}"
+            )
+        return path
+    source, url = ("deal_official", DEAL_URLS[kind]) if ours else (name, None)
+    known = datasets.registry()
+    if source not in known:
+        raise MissingWeights(f"weights '{source}' are not in the data registry")
+    url = url or known[source].files[0].url
+    try:
+        paths = datasets.fetch(source, Path(config.cache), config.mirror_in_use())
+    except UserError as error:
+        raise MissingWeights(f"cannot be downloaded: {error}", url) from None
+    if not ours:
+        return paths[0]
+    checkpoint = next(path for path in paths if kind in path.name)
+    return _converted(checkpoint, Path(config.cache) / "converted" / f"deal_{kind}.safetensors")
+
+
+def _converted(checkpoint: Path, target: Path) -> Path:
+    """The authors' checkpoint as safetensors; made again when the checkpoint is newer."""
+    if not target.is_file() or target.stat().st_mtime < checkpoint.stat().st_mtime:
+        from deal.weights import convert_official
+
+        target.parent.mkdir(parents=True, exist_ok=True)
+        convert_official(checkpoint, target)
+    return target
+
+
+def prepare(config: Config, task: str, method: str, output: Path) -> None:
+    """Find the weights of `method` for `task`; write {name: {path, sha256} or {missing}} to `output`."""
+    section = config.task(task)
+    instance = create(method, config)
+    names = sorted(
+        {n for s in section.settings() for n in instance.weights_for(task, section.sigma_255(s) / 255)}
+    )
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        try:
+            path = locate(name, config)
+            found[name] = {"path": str(path), "sha256": sha256(path)}
+        except MissingWeights as error:
+            found[name] = {"missing": str(error)}
+    write_json(output, found)

@@ -1,0 +1,215 @@
+"""A table as text: CSV, LaTeX (booktabs), Markdown, and the JSON sidecar. No timing, no date."""
+
+import json
+import math
+import operator
+import textwrap
+from collections.abc import Mapping
+from itertools import groupby
+
+from tabulate import tabulate
+
+from bench.cells import DIGITS, Table
+from bench.results import TIMELESS, to_csv
+from bench.stats import CLOSE
+
+TABLE_COLUMNS = ["task", "setting", "method", "label", "images", "psnr", "ssim"]
+TABLE_COLUMNS += ["psnr_low", "psnr_high", "missing"]
+COMPARISON_COLUMNS = ["table", "method", "label", "setting", "metric", "unit", "paper", "ours", "difference"]
+COMPARISON_COLUMNS += ["low", "high", "images", "images_expected", "tolerance", "verdict", "reason"]
+PROVENANCE = ("code", "config_digest", "data", "weights", "seed", "packages", "device", "driver")
+DIGIT_MARKS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+TEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"[": "{[}"}  # at the start of a row it would be an argument of the `\\` before
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': "''"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "–": "--", "…": r"\ldots{}"}
+    | {"‡": r"\textsuperscript{\ddag}", "−": "$-$", "×": r"$\times$", "∞": r"$\infty$", "≤": r"$\leq$"}
+    | {"/": r"/\allowbreak{}", "σ": r"$\sigma$", "λ": r"$\lambda$", "κ": r"$\kappa$"}
+    | {digit: rf"\textsuperscript{{{n}}}" for n, digit in enumerate(DIGIT_MARKS)}
+)
+LATEX = r"""% needs \usepackage{{booktabs}}
+\begin{{table}}[t]
+\centering
+\setlength{{\belowcaptionskip}}{{4pt}}
+\caption{{{caption}}}
+\label{{tab:{name}}}
+\begin{{tabular}}{{{alignment}}}
+\toprule
+{head}
+\midrule
+{body}
+\bottomrule
+\end{{tabular}}
+\par\smallskip
+\begin{{minipage}}{{\linewidth}}\footnotesize\raggedright
+{notes}
+\end{{minipage}}
+\end{{table}}
+"""
+
+
+def render_csv(table: Table) -> str:
+    """The table, one line a cell; four decimals, `inf` spelled out, empty where missing."""
+    rows = []
+    for column, method, cell in table.items():
+        row = vars(column) | {"method": method.name, "label": method.label, "missing": cell.missing}
+        row |= {"images": cell.psnr.images, "psnr": _fixed(cell.psnr.mean), "ssim": _fixed(cell.ssim)}
+        rows.append(row | {"psnr_low": _fixed(cell.psnr.low), "psnr_high": _fixed(cell.psnr.high)})
+    return to_csv(TABLE_COLUMNS, rows)
+
+
+def render_per_image(table: Table) -> str:
+    """The rows behind the table, without their timing."""
+    return to_csv(TIMELESS, (row for result in table.results for row in result.rows))
+
+
+def render_comparison_csv(table: Table) -> str:
+    """Every value of the paper's table beside ours."""
+    keys = ("ours", "difference", "low", "high")
+    ours = ({key: _fixed(row[key]) for key in keys if key in row} for row in table.comparison)
+    return to_csv(COMPARISON_COLUMNS, map(operator.or_, table.comparison, ours))
+
+
+def render_markdown(table: Table) -> str:
+    """GitHub Markdown that also reads well in a terminal: **best**, _second_, footnotes below."""
+    headers = [text for group, width in _groups(table) for text in (group, *[""] * (width - 1))]
+    body = [
+        ["Method", *(column.label for column in table.columns)],
+        *_rows(table, ("**%s**", "_%s_", "%s"), {}),
+    ]
+    grid = _pipe(["", *headers], body, ["left"] + ["center"] * len(headers))
+    return f"### {table.title}\n\n{grid}\n\n{_bullets(_notes(table, '**best**, _second_'))}"
+
+
+def render_comparison_markdown(table: Table) -> str:
+    """The comparison for reading: a summary, a row for each value of the paper, reasons below."""
+    places = {column.paper: f"{column.group}, {column.label}" for column in table.columns}
+    reasons = list(dict.fromkeys(row["reason"] for row in table.comparison if row["reason"]))
+    body = []
+    for row in table.comparison:
+        ours, difference, interval, images = "–", "", "", ""
+        if "ours" in row:
+            ours, images = _pretty(row["ours"]), str(row["images"])
+            difference = f"{row['difference']:+.{DIGITS}f}".replace("-", "−")
+            interval = f"{_pretty(row['low'])} … {_pretty(row['high'])}" if row["low"] < row["high"] else ""
+        line = [row["label"], places.get(row["setting"], row["setting"]), row["paper"], ours, difference]
+        body.append([*line, interval, images, row["verdict"] + _mark(reasons, row["reason"])])
+    head = ["Method", "Setting", "Paper (dB)", "Ours", "Difference", "95 % interval", "Images", "Verdict"]
+    grid = _pipe(head, body, ["left", "left", "right", "right", "right", "center", "right", "left"])
+    verdicts = [row["verdict"] for row in table.comparison]
+    count = [f"{word} {verdicts.count(word)}" for word in ("match", "close", "differs", "missing")]
+    subset = sum(row["reason"].startswith("subset") for row in table.comparison)
+    summary = (
+        f"{len(verdicts)} values of the paper: {', '.join(count)}; over a subset of the images: {subset}."
+    )
+    notes = [
+        f"PSNR in dB: {table.convention}",
+        f"match: |difference| ≤ {table.tolerance:g} dB; close: ≤ {CLOSE * table.tolerance:g}; differs: more.",
+        "95 % interval: bootstrap over our images. It shows how the mean depends on the choice of images; "
+        "the paper's mean is over the same ones, so a difference far smaller than it can be real.",
+        *(note for note in table.notes if not note.startswith("‡")),  # here a subset has its footnote
+        *_footnotes(reasons),
+    ]
+    return f"### {table.title}: ours and the paper's\n\n{summary}\n\n{grid}\n\n{_bullets(notes)}"
+
+
+def render_latex(table: Table) -> str:
+    """A booktabs table with grouped headers; best bold, second underlined; notes in small print below."""
+    spans, rules, first = "", "", 2  # column 1 holds the methods
+    for group, width in _groups(table):
+        spans += rf" & \multicolumn{{{width}}}{{c}}{{{group.translate(TEX)}}}"
+        rules += rf"\cmidrule(lr){{{first}-{first + width - 1}}}"
+        first += width
+    labels = [column.label.translate(TEX) for column in table.columns]
+    styles = (r"\textbf{%s}", r"\underline{%s}", r"\rlap{%s}")  # a mark takes no width: numbers stay in line
+    rows = [rf"{' & '.join(row)} \\" for row in _rows(table, styles, TEX)]
+    ranked = sum(not method.oracle for method in table.methods)
+    notes = [note.translate(TEX) for note in _notes(table, "bold: best, underlined: second")]
+    return LATEX.format(
+        caption=table.caption.translate(TEX),
+        name=table.name,
+        alignment="l" + "c" * len(table.columns),
+        head=f"{spans} \\\\\n{rules}\nMethod & {' & '.join(labels)} \\\\",
+        body="\n\\midrule\n".join("\n".join(part) for part in (rows[:ranked], rows[ranked:]) if part),
+        notes="\n\\par\n".join(notes),
+    )
+
+
+def render_sidecar(table: Table) -> str:
+    """JSON: hashes of the table's inputs, and the distinct values of what their sidecars say."""
+    inputs, provenance = {}, {}
+    for result in table.results:
+        inputs["/".join(result.key) + ".csv"] = {"sha256": result.digest, "missing": result.missing}
+    for key in PROVENANCE:
+        values = [result.sidecar.get(key) for result in table.results]
+        texts = {json.dumps(value, sort_keys=True) for value in values if value not in (None, {})}
+        provenance[key] = [json.loads(text) for text in sorted(texts)]
+    value = {"table": table.name, "sha256_of": "an input's rows without the column seconds", "inputs": inputs}
+    return json.dumps(value | {"provenance": provenance}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _groups(table: Table) -> list[tuple[str, int]]:
+    """Headings over neighbouring columns, and how many columns each spans."""
+    return [(group, len(list(run))) for group, run in groupby(table.columns, key=lambda c: c.group)]
+
+
+def _rows(table: Table, styles: tuple[str, str, str], escape: Mapping[int, str]) -> list[list[str]]:
+    """Label and numbers of every method, escaped; `styles` are those of best, second and a mark."""
+    rows = []
+    for method in table.methods:
+        row = [method.label.translate(escape)]
+        for cell in table.row(method):
+            style = styles[cell.rank - 1] if cell.rank else "%s"
+            mark = _mark(table.reasons, cell.missing) + ("‡" if cell.partial else "")
+            raised = styles[2] % mark.translate(escape) if mark else ""
+            row.append(style % _pretty(cell.psnr.mean).translate(escape) + raised)
+        rows.append(row)
+    return rows
+
+
+def _notes(table: Table, styles: str) -> list[str]:
+    """The convention, how best and second look where something is ranked, notes and footnotes."""
+    notes = [f"PSNR in dB: {table.convention}"]
+    if any(cell.rank for cell in table.cells.values()):
+        oracles = ", ".join(method.label for method in table.methods if method.oracle)
+        notes.append(f"In each column {styles}" + (f"; not ranked: {oracles}." if oracles else "."))
+    return notes + table.notes + _footnotes(table.reasons)
+
+
+def _mark(reasons: list[str], reason: str | None) -> str:
+    """The number of a reason's footnote, raised."""
+    return "".join(DIGIT_MARKS[int(digit)] for digit in str(reasons.index(reason) + 1)) if reason else ""
+
+
+def _footnotes(reasons: list[str]) -> list[str]:
+    return [f"{_mark(reasons, reason)} {reason}" for reason in reasons]
+
+
+def _pipe(headers: list[str], body: list[list[str]], align: list[str]) -> str:
+    cells = [[text.replace("|", "\\|") for text in row] for row in [headers, *body]]
+    return tabulate(cells[1:], cells[0], tablefmt="pipe", disable_numparse=True, colalign=align)
+
+
+def _bullets(notes: list[str]) -> str:
+    style = {"initial_indent": "- ", "subsequent_indent": "  ", "break_on_hyphens": False}
+    return "".join(textwrap.fill(note, 100, break_long_words=False, **style) + "\n" for note in notes)
+
+
+def _fixed(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def _pretty(value: float) -> str:
+    return f"{value:.{DIGITS}f}".replace("inf", "∞").replace("nan", "–")
+
+
+RENDERERS = {
+    ".csv": render_csv,
+    "_per_image.csv": render_per_image,
+    ".tex": render_latex,
+    ".md": render_markdown,
+    "_vs_paper.csv": render_comparison_csv,
+    "_vs_paper.md": render_comparison_markdown,
+    ".json": render_sidecar,
+}

@@ -1,0 +1,112 @@
+"""Training of DEAL as a job of the workflow: pack the images, train, record what was done."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from bench import datasets
+from bench.config import Config, Training, digest, training_part
+from bench.devices import refuse_cpu_by_accident, select_device
+from bench.errors import UserError
+from bench.files import write_json
+from bench.provenance import Record, code_digest, sha256
+
+CHANNELS = {"gray": 1, "color": 3}
+MODULES = ("bench.training_job",)
+
+
+def section(config: Config, kind: str) -> Training:
+    """The section `training.gray` or `training.color`."""
+    if kind not in CHANNELS:
+        raise UserError(f"unknown model '{kind}'; there are gray and color")
+    return getattr(config.training, kind)
+
+
+def train_config(config: Config, kind: str) -> "deal.training.TrainConfig":  # noqa: F821  imported when needed
+    """The section's keys as `deal.training.TrainConfig`."""
+    from deal.training import TrainConfig
+
+    values = section(config, kind).model_dump(exclude={"datasets", "validation"})
+    return TrainConfig.from_dict({"kind": kind, **values})
+
+
+def pack(config: Config, kind: str, output: Path) -> None:
+    """Pack the training images of `kind` into `output`; colour images become gray for the gray model."""
+    from deal import patches
+
+    cache, names = Path(config.cache), section(config, kind).datasets
+    arrays = (image for name in names for _, image in datasets.images(name, cache, channels=CHANNELS[kind]))
+    about = {name: datasets.get(name).digest for name in names}
+    try:
+        patches.pack(arrays, output, {"datasets": about})
+    except ValueError as error:
+        raise UserError(f"training.{kind}.datasets: {error}") from error
+
+
+def state_dir(config: Config, kind: str, images: Path) -> Path:
+    """Where the training's state survives kills; named after all that the result depends on but the code."""
+    validation = datasets.get(section(config, kind).validation)
+    key = digest([training_part(config, kind), sha256(images), validation.digest])
+    return Path(config.results) / ".state" / "training" / f"{kind}-{key}"
+
+
+def train(config: Config, kind: str, images: Path, output: Path, threads: int | None = None) -> None:
+    """Train on the packed `images`, or go on where a kill ended it; write weights, their sidecar and the log.
+
+    A finished state made by other code is started again, an unfinished one is gone on with: that loses no
+    days to the edit of a message, and the sidecar lists the digests of all code that took part.
+    """
+    refuse_cpu_by_accident(config)
+    import torch
+
+    from deal import training
+
+    chosen = section(config, kind)
+    device = select_device(config.device)
+    record = Record(MODULES, config.digest())
+    folder = state_dir(config, kind, images)
+    codes = _codes(folder)
+    validation = datasets.load(chosen.validation, Path(config.cache), channels=CHANNELS[kind])
+    try:
+        training.train(
+            train_config(config, kind),
+            images,
+            [np.asarray(image) for _, image in validation],
+            output,
+            folder,
+            device=device,
+            metadata={
+                "code": codes,
+                "datasets": {name: datasets.get(name).digest for name in chosen.datasets},
+            },
+        )
+    except ValueError as error:
+        raise UserError(f"training.{kind}: {error}") from error
+    shutil.copyfile(folder / "log.csv", output.with_suffix(".log.csv"))
+    write_json(folder / "code.json", {"codes": codes, "finished": True})
+    record.write(
+        output,
+        data={"dataset": ", ".join(chosen.datasets), "digest": sha256(images)},
+        weights={output.name: sha256(output)},
+        seed=chosen.seed,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        training=training_part(config, kind),
+        codes=codes,
+    )
+
+
+def _codes(folder: Path) -> list[str]:
+    """Digests of the code that has worked on this state, the present last; clears a finished older state."""
+    now, path = code_digest(MODULES), folder / "code.json"
+    known = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"codes": [], "finished": False}
+    )
+    if known["finished"] and known["codes"] != [now]:
+        shutil.rmtree(folder)
+        known = {"codes": [], "finished": False}
+    codes = [*(code for code in known["codes"] if code != now), now]
+    write_json(path, {"codes": codes, "finished": known["finished"]})
+    return codes

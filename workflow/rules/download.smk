@@ -1,0 +1,49 @@
+"""Data sets and weights: everything that needs a network."""
+
+
+rule data:
+    """All that the configuration needs from the network."""
+    input:
+        plan.manifests(),
+        plan.prepared(),
+
+
+rule fetch_dataset:
+    output:
+        manifest=f"{plan.cache}/{{dataset}}.json",
+    log:
+        f"{plan.results}/logs/fetch/{{dataset}}.log",
+    benchmark:
+        f"{plan.results}/benchmarks/fetch/{{dataset}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        network=1,
+    params:
+        config=plan.config_file,
+        registry=lambda wildcards: plan.dataset_digest(wildcards.dataset),
+    shell:
+        "python -m bench fetch {wildcards.dataset} --config {params.config} 2>&1 | tee {log}"
+
+
+rule find_weights:
+    input:
+        files=lambda wildcards: plan.weights_inputs(wildcards.task, wildcards.method),
+    output:
+        found=f"{plan.results}/weights/{{task}}/{{method}}.json",
+    log:
+        f"{plan.results}/logs/weights/{{task}}/{{method}}.log",
+    benchmark:
+        f"{plan.results}/benchmarks/weights/{{task}}/{{method}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        network=1,
+    params:
+        config=plan.config_file,
+        chosen=lambda wildcards: plan.weights_key(wildcards.method),
+    shell:
+        "python -m bench weights --task {wildcards.task} --method {wildcards.method}"
+        " --output {output.found} --config {params.config} 2>&1 | tee {log}"

@@ -1,0 +1,27 @@
+"""One job is one method on one setting of one task; what a killed job has done is kept in `.state`."""
+
+
+rule evaluate_method:
+    input:
+        data=lambda wildcards: plan.evaluation_data(wildcards.task),
+        weights=lambda wildcards: plan.evaluation_weights(wildcards.task, wildcards.method),
+    output:
+        csv=f"{plan.results}/evaluate/{{task}}/{{setting}}/{{method}}.csv",
+        sidecar=f"{plan.results}/evaluate/{{task}}/{{setting}}/{{method}}.json",
+    log:
+        f"{plan.results}/logs/evaluate/{{task}}/{{setting}}/{{method}}.log",
+    benchmark:
+        f"{plan.results}/benchmarks/evaluate/{{task}}/{{setting}}/{{method}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=plan.gpu,
+    params:
+        config=plan.config_file,
+        code=lambda wildcards: plan.evaluation_code(wildcards.method),
+        part=lambda wildcards: plan.evaluation_part(**wildcards),
+    shell:
+        "python -m bench evaluate --task {wildcards.task} --setting {wildcards.setting}"
+        " --method {wildcards.method} --output {output.csv} --threads {threads}"
+        " --config {params.config} 2>&1 | tee {log}"

@@ -1,0 +1,33 @@
+"""Tables: read results only, so they are remade in seconds."""
+
+
+rule table1:
+    """Denoising, gray and colour."""
+    input:
+        f"{plan.results}/tables/table1.md",
+
+
+rule make_table:
+    input:
+        results=lambda wildcards: plan.table(wildcards.table),
+    output:
+        csv=f"{plan.results}/tables/{{table}}.csv",
+        per_image=f"{plan.results}/tables/{{table}}_per_image.csv",
+        tex=f"{plan.results}/tables/{{table}}.tex",
+        md=f"{plan.results}/tables/{{table}}.md",
+        versus_csv=f"{plan.results}/tables/{{table}}_vs_paper.csv",
+        versus_md=f"{plan.results}/tables/{{table}}_vs_paper.md",
+        sidecar=f"{plan.results}/tables/{{table}}.json",
+    log:
+        f"{plan.results}/logs/tables/{{table}}.log",
+    benchmark:
+        f"{plan.results}/benchmarks/tables/{{table}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        config=plan.config_file,
+        code=plan.code("bench.tables", "bench.layouts"),
+        part=lambda wildcards: plan.table_part(wildcards.table),
+    shell:
+        "python -m bench table {wildcards.table} --config {params.config} 2>&1 | tee {log}"

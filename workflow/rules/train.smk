@@ -1,0 +1,53 @@
+"""Training of DEAL. Its state lies in `.state`, which no rule declares: Snakemake deletes outputs of killed jobs."""
+
+
+rule train:
+    """Both models."""
+    input:
+        plan.trained(),
+
+
+rule pack_images:
+    input:
+        manifests=lambda wildcards: plan.training_manifests(wildcards.kind),
+    output:
+        images=f"{plan.results}/training/{{kind}}_images.safetensors",
+    log:
+        f"{plan.results}/logs/pack/{{kind}}.log",
+    benchmark:
+        f"{plan.results}/benchmarks/pack/{{kind}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        config=plan.config_file,
+        code=plan.code("deal.patches"),
+    shell:
+        "python -m bench pack --kind {wildcards.kind} --output {output.images}"
+        " --config {params.config} 2>&1 | tee {log}"
+
+
+rule train_deal:
+    input:
+        images=rules.pack_images.output.images,
+        validation=lambda wildcards: plan.validation_manifest(wildcards.kind),
+    output:
+        weights=f"{plan.results}/training/{{kind}}.safetensors",
+        sidecar=f"{plan.results}/training/{{kind}}.json",
+        history=f"{plan.results}/training/{{kind}}.log.csv",
+    log:
+        f"{plan.results}/logs/train/{{kind}}.log",
+    benchmark:
+        f"{plan.results}/benchmarks/train/{{kind}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=plan.gpu,
+    params:
+        config=plan.config_file,
+        code=plan.code("bench.training_job"),
+        part=lambda wildcards: plan.training_part(wildcards.kind),
+    shell:
+        "python -m bench train --kind {wildcards.kind} --images {input.images} --output {output.weights}"
+        " --threads {threads} --config {params.config} 2>&1 | tee {log}"
