@@ -28,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@test -f $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
 	@echo 'installing into .venv: a few minutes the first time'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[bench,dev]'
 	@touch $@
 
 demo: env

@@ -82,9 +82,7 @@ class Method:
         """Settings worth a column beside the result, other than the hyperparameters (JSON values)."""
         return {}
 
-    def reconstruct(
-        self, y: torch.Tensor, operator: Operator, sigma: float, **hyperparameters: Any
-    ) -> torch.Tensor:
+    def reconstruct(self, y: torch.Tensor, operator: Operator, sigma: float, **hyperparameters: Any) -> torch.Tensor:
         """The estimate of x from y = A x + n.
 
         Args:

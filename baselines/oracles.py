@@ -13,9 +13,7 @@ class Truth(Method):
     tasks = ("*",)
     oracle = True
 
-    def reconstruct(
-        self, y: torch.Tensor, operator: Operator, sigma: float, *, truth: torch.Tensor
-    ) -> torch.Tensor:
+    def reconstruct(self, y: torch.Tensor, operator: Operator, sigma: float, *, truth: torch.Tensor) -> torch.Tensor:
         return truth
 
 

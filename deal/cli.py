@@ -64,9 +64,7 @@ def _denoise(options: argparse.Namespace) -> None:
     pixels = np.atleast_3d(np.asarray(picture, dtype=np.float32)).transpose(2, 0, 1) / 255
     model = deal.load(options.weights or ("gray" if len(pixels) == 1 else "color"), options.device)
     y = torch.from_numpy(np.ascontiguousarray(pixels))[None].to(options.device)
-    solution = model.solve(
-        y, deal.Identity(), options.sigma / 255, algorithm=options.algorithm, tol=options.tol
-    )
+    solution = model.solve(y, deal.Identity(), options.sigma / 255, algorithm=options.algorithm, tol=options.tol)
     result = solution.x[0].cpu().mul(255).round().byte().numpy().transpose(1, 2, 0)
     partial = options.output.with_name(f".{options.output.stem}.part{options.output.suffix}")
     try:

@@ -26,7 +26,9 @@ def pack(images: Iterable[np.ndarray], path: str | os.PathLike[str], metadata: d
         shapes.append(image.shape)
         pixels.append(image.transpose(1, 2, 0).ravel())
     if not shapes or len({shape[0] for shape in shapes}) != 1:
-        raise ValueError(f"{path}: cannot pack {len(shapes)} images with channel counts {sorted({s[0] for s in shapes})}")
+        raise ValueError(
+            f"{path}: cannot pack {len(shapes)} images with channel counts {sorted({s[0] for s in shapes})}"
+        )
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")

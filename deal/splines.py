@@ -9,7 +9,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-
 _CHUNK = 1 << 17  # elements at a time, so that the temporaries stay in the cache
 
 

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -125,14 +125,13 @@ class TrainConfig:
 
 @dataclass
 class StepRecord:
-    """Parts of the loss of one step, as numbers."""
+    """Parts of the loss of one step, as numbers, and its K_out."""
 
     loss: float
     data: float
     mask_change: float
     tv2: float
-    outer: int = 0
-    extra: dict = field(default_factory=dict)
+    outer: int
 
 
 def loss_backward(
@@ -333,7 +332,9 @@ class _Run:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # any unreadable checkpoint is the same fault to the user
-            raise ValueError(f"{path}: unreadable checkpoint ({type(error).__name__}); remove it to start again") from None
+            raise ValueError(
+                f"{path}: unreadable checkpoint ({type(error).__name__}); remove it to start again"
+            ) from None
         if state["config"] != self.config.digest():
             raise ValueError(f"{path}: belongs to another training configuration; remove it to start again")
         self.model.load_state_dict(state["model"])

@@ -35,7 +35,13 @@ _OFFICIAL = {
     "kappa.coefficients": "spline_lambda.coefficients",
     "scaling.coefficients": "spline_scaling.coefficients",
 }
-_SPLINES = {"spline1": "phi1", "spline2": "phi2", "spline3": "phi3", "spline_lambda": "kappa", "spline_scaling": "scaling"}
+_SPLINES = {
+    "spline1": "phi1",
+    "spline2": "phi2",
+    "spline3": "phi3",
+    "spline_lambda": "kappa",
+    "spline_scaling": "scaling",
+}
 
 
 class WeightsError(ValueError):
@@ -85,6 +91,7 @@ def save(model: DEAL, path: str | os.PathLike[str], metadata: dict | None = None
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, partial, metadata={"deal": json.dumps(block, sort_keys=True)})
+        partial.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner may read
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -163,6 +170,12 @@ def _check(path: Path, state: dict[str, Tensor], model: DEAL) -> None:
             raise WeightsError(f"{path}: {key} is {tuple(tensor.shape)}, expected {tuple(expected[key].shape)}")
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"{path}: {key} contains NaN or infinite values")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _short(error: BaseException) -> str:

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from bench import archives
 from bench.errors import UserError
 
@@ -71,9 +72,7 @@ def test_what_a_killed_unpacking_left_does_not_count(tmp_path: Path) -> None:
     ("evil", "linked"),
     [("set_x/../../evil.png", False), ("set_x/C:evil.png", False), ("set_x/link.png", True)],
 )
-def test_members_that_would_leave_are_refused(
-    tmp_path: Path, make, name: str, evil: str, linked: bool
-) -> None:
+def test_members_that_would_leave_are_refused(tmp_path: Path, make, name: str, evil: str, linked: bool) -> None:
     folder = tmp_path / "inside"
     folder.mkdir()
     members = {"set_hr/1.png": b"one", evil: b"evil"}

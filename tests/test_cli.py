@@ -48,7 +48,16 @@ def test_info_and_convert(tmp_path, capsys):
 )
 def test_errors_are_one_line(picture, tmp_path, capsys, change, message):
     given = {"image": str(picture), "output": str(tmp_path / "x.png"), "sigma": "25", "weights": GOLDEN} | change
-    arguments = ["denoise", given["image"], "-o", given["output"], "--sigma", given["sigma"], "--weights", given["weights"]]
+    arguments = [
+        "denoise",
+        given["image"],
+        "-o",
+        given["output"],
+        "--sigma",
+        given["sigma"],
+        "--weights",
+        given["weights"],
+    ]
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1

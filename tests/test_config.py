@@ -33,9 +33,9 @@ def test_config_yaml_states_every_key_with_its_default() -> None:
 
     defaults = keys(config.Config().model_dump())
     # An override states only what it overrides.
-    assert defaults - keys(content) == {
-        p for p in defaults if p.count(".") == 4 and "solver.tasks" in p
-    } - keys(content)
+    assert defaults - keys(content) == {p for p in defaults if p.count(".") == 4 and "solver.tasks" in p} - keys(
+        content
+    )
 
 
 def test_paper_values() -> None:
@@ -78,9 +78,7 @@ def test_unknown_key_is_named_with_the_nearest() -> None:
 
 
 def test_unknown_key_without_a_near_one_lists_the_known() -> None:
-    assert "known: tol, " in refused({"solver": {"tasks": {"denoise_gray": {"zzz": 3}}}}).replace(
-        "algorithm, ", ""
-    )
+    assert "known: tol, " in refused({"solver": {"tasks": {"denoise_gray": {"zzz": 3}}}}).replace("algorithm, ", "")
 
 
 @pytest.mark.parametrize(
@@ -253,7 +251,4 @@ def test_every_key_is_documented() -> None:
 
 def test_yaml_anchors_work_in_overlays() -> None:
     text = (ROOT / "workflow" / "config" / "demo.yaml").read_text()
-    assert (
-        yaml.safe_load(text)["training"]["color"]["batch"]
-        == yaml.safe_load(text)["training"]["gray"]["batch"]
-    )
+    assert yaml.safe_load(text)["training"]["color"]["batch"] == yaml.safe_load(text)["training"]["gray"]["batch"]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from bench import datasets
 from bench.datasets import Dataset, File
 from bench.errors import UserError
-from PIL import Image
 
 # The images of BSD68 in its order (test001, …), as ids of the Berkeley data set; protocol, section 2.1
 BSD68_IDS = re.findall(
@@ -100,9 +101,7 @@ def test_embedded_sets_share_no_scene_between_splits() -> None:
 
 def test_every_listed_file_is_in_the_mirror_with_its_hash(mirror: Path) -> None:
     sums = dict(line.split("  ", 1)[::-1] for line in (mirror / "SHA256SUMS").read_text().splitlines())
-    listed = [
-        file for dataset in datasets.registry().values() for file in dataset.files if "raw.github" in file.url
-    ]
+    listed = [file for dataset in datasets.registry().values() for file in dataset.files if "raw.github" in file.url]
     known = [file for file in listed if file.sha256]
     assert len(known) == 12 + 68 + 68 + 3 + 400 + 400 + 3
     for file in known:
@@ -324,9 +323,7 @@ def test_the_manifest_lists_what_was_fetched(monkeypatch: pytest.MonkeyPatch, tm
     ]
     assert str(tmp_path) not in str(manifest)
     unknown = dataset.files[0].model_copy(update={"sha256": None, "bytes": None})
-    monkeypatch.setattr(
-        datasets, "registry", lambda: {"toy": dataset.model_copy(update={"files": (unknown,)})}
-    )
+    monkeypatch.setattr(datasets, "registry", lambda: {"toy": dataset.model_copy(update={"files": (unknown,)})})
     datasets.fetch("toy", tmp_path)
     assert datasets.manifest("toy", tmp_path)["digest"] == dataset.digest
 
@@ -352,9 +349,7 @@ def test_another_scikit_image_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_pa
     shutil.copy(file.path(tmp_path), tmp_path / "camera.png")
     (tmp_path / "camera.png").write_bytes(b"another photograph")
     monkeypatch.setattr(File, "path", lambda self, cache: tmp_path / self.name)
-    with pytest.raises(
-        UserError, match=r"camera\.png of the installed scikit-image is not .*expected sha256 b0793d2a"
-    ):
+    with pytest.raises(UserError, match=r"camera\.png of the installed scikit-image is not .*expected sha256 b0793d2a"):
         datasets.fetch("embedded_gray", tmp_path)
 
 
@@ -392,9 +387,7 @@ def test_bsd68_is_cbsd68_in_gray_and_in_another_order(mirror: Path) -> None:
 def test_bsd400_are_crops_of_the_training_images_only(mirror: Path) -> None:
     """A crop's most varied row tells where it is from: from no image of BSD68, from one of BSDS500's."""
     tested = [image.tobytes() for _, image in datasets.images("bsd68", mirror)]
-    trained = [
-        image.tobytes() for _, image in datasets.images("bsds500_color", mirror, subset=20, channels=1)
-    ]
+    trained = [image.tobytes() for _, image in datasets.images("bsds500_color", mirror, subset=20, channels=1)]
     found = 0
     for name, crop in datasets.images("bsd400", mirror):
         assert crop.shape == (1, 180, 180)

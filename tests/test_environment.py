@@ -141,7 +141,5 @@ def test_third_parties_are_all_named() -> None:
     data_sets = yaml.safe_load((ROOT / "workflow" / "data" / "datasets.yaml").read_text(encoding="utf-8"))
     packages = [line.partition("==")[0].lower() for line in constraint_lines()]
     for name in [*packages, *(f"`{key}`" for key in data_sets)]:
-        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text), (
-            f"THIRD_PARTY.md does not name {name}"
-        )
+        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text), f"THIRD_PARTY.md does not name {name}"
     assert re.search(r"bm3d[^.]*non-commercial", text, re.DOTALL)

@@ -77,9 +77,7 @@ def test_truth_and_measurement(config: Config) -> None:
 def test_row_and_sidecar_follow_the_contract(config: Config, double: Double) -> None:
     row = run(config)[0]
     assert tuple(row) == evaluate.COLUMNS
-    assert ",".join(row) == (
-        "task,setting,dataset,image,method,seed,parameters,psnr,ssim,seconds,iterations,converged"
-    )
+    assert ",".join(row) == ("task,setting,dataset,image,method,seed,parameters,psnr,ssim,seconds,iterations,converged")
     assert (row["task"], row["setting"], row["dataset"]) == ("denoise_gray", "sigma25", "embedded_gray")
     assert (row["method"], row["seed"], row["parameters"]) == ("bm3d", "0", "{}")
     assert (row["iterations"], row["converged"]) == ("3", "true")

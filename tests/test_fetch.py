@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from bench import fetch, transfer
 from bench.errors import UserError
 from bench.fetch import File, download
@@ -97,9 +98,7 @@ class Handler(BaseHTTPRequestHandler):
             extra = {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"}
             self.answer(206, content[first:], extra=extra)
 
-    def answer(
-        self, status: int, body: bytes, upto: int | None = None, extra: dict[str, str] | None = None
-    ) -> None:
+    def answer(self, status: int, body: bytes, upto: int | None = None, extra: dict[str, str] | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         etag = f'"{hashlib.sha256(self.server.contents.get(self.path, b"")).hexdigest()}"'
@@ -312,9 +311,7 @@ def test_one_bad_file_does_not_stop_the_others(server: Server, tmp_path: Path) -
 
 def test_offline_is_one_line_and_soon_over(server: Server, tmp_path: Path) -> None:
     files = [server.offer(f"/{number}.png") for number in range(100)]
-    files = [
-        File(name=file.name, url=f"http://127.0.0.1:9/{file.name}", sha256=file.sha256) for file in files
-    ]
+    files = [File(name=file.name, url=f"http://127.0.0.1:9/{file.name}", sha256=file.sha256) for file in files]
     started = time.monotonic()
     with pytest.raises(UserError) as caught:
         download(files, tmp_path)
@@ -428,9 +425,7 @@ def test_an_unknown_hash_is_recorded_and_binding(server: Server, tmp_path: Path)
 
 
 @pytest.mark.parametrize("manner", ["web page", "pointer", "empty"])
-def test_an_unknown_hash_does_not_make_everything_welcome(
-    server: Server, tmp_path: Path, manner: str
-) -> None:
+def test_an_unknown_hash_does_not_make_everything_welcome(server: Server, tmp_path: Path, manner: str) -> None:
     content = {"pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "empty": b""}.get(
         manner, CONTENT
     )

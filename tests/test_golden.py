@@ -84,7 +84,14 @@ def test_fast_reaches_the_fixed_point(model, golden):
     options = {"lmbda": float(golden["lambda25"]), "clip": False}
     fast = model.solve(golden["y_den"], deal.Identity(), 25 / 255, tol=1e-6, **options)
     tight = model.solve(
-        golden["y_den"], deal.Identity(), 25 / 255, tol=1e-7, algorithm="reference", cg_tol=1e-12, max_outer=60, **options
+        golden["y_den"],
+        deal.Identity(),
+        25 / 255,
+        tol=1e-7,
+        algorithm="reference",
+        cg_tol=1e-12,
+        max_outer=60,
+        **options,
     )
     assert fast.converged
     assert relative(fast.x, tight.x) < 1e-5

@@ -45,9 +45,7 @@ def image(channels: int) -> np.ndarray:
 def ready(name: str, task: str, config: Config) -> tuple[Method, tasks.Item]:
     """The method, set up for `task`, and something to reconstruct; skips where weights are not to be had."""
     method, kind = registry.create(name, config), tasks.get(task)
-    item = kind.item(
-        "smooth", image(kind.channels), config.task(task).model_copy(update={"crop": None}), SETTING
-    )
+    item = kind.item("smooth", image(kind.channels), config.task(task).model_copy(update={"crop": None}), SETTING)
     try:
         weights = {w: registry.locate(w, config) for w in method.weights_for(task, item.sigma)}
     except registry.MissingWeights as error:
@@ -188,9 +186,7 @@ def test_official_weights_are_converted(
         path = file.path(folder)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_official(model if "gray" in file.name else deal.DEAL("color"), path)
-    chosen = config.model_copy(
-        update={"weights": "official", "cache": str(tmp_path / "cache"), "mirror": str(folder)}
-    )
+    chosen = config.model_copy(update={"weights": "official", "cache": str(tmp_path / "cache"), "mirror": str(folder)})
     converted = registry.locate("deal_gray", chosen)
     assert converted.suffix == ".safetensors"
     ours, theirs = model.state_dict(), deal.load(converted).state_dict()

@@ -68,17 +68,12 @@ def test_the_comparison_as_csv_and_markdown(maker):
     table = maker.build(full(maker))
     lines = render.render_comparison_csv(table).splitlines()
     assert len(lines) == 39
-    assert lines[0].endswith(
-        "unit,paper,ours,difference,low,high,images,images_expected,tolerance,verdict,reason"
-    )
+    assert lines[0].endswith("unit,paper,ours,difference,low,high,images,images_expected,tolerance,verdict,reason")
     assert lines[1].startswith("table1,BM3D,BM3D,gray/sigma=5,psnr,dB,37.54,37.5000,-0.0400,36.")
     assert lines[1].endswith(",3,3,0.05,match,")
     assert lines[7].endswith("gray/sigma=5,psnr,dB,37.65,,,,,,,0.05,missing,not in config.yaml's methods")
     text = squeezed(render.render_comparison_markdown(table))
-    assert (
-        "38 values of the paper: match 4, close 0, differs 3, missing 31; over a subset of the images: 1."
-        in text
-    )
+    assert "38 values of the paper: match 4, close 0, differs 3, missing 31; over a subset of the images: 1." in text
     assert "| BM3D | BSD68 (gray), σ = 5 | 37.54 | 37.50 | −0.04 | 36." in text
     assert "mean over images, range [0, 1]" in text
 
@@ -89,10 +84,7 @@ def test_latex_says_it_all(maker):
     assert r"\cmidrule(lr){2-3}\cmidrule(lr){4-4}" in text
     assert r"Method & $\sigma$ = 5 & $\sigma$ = 15 & $\sigma$ = 5 \\" in text
     assert r"BM3D & \underline{37.50} & \underline{31.50} & 41.10\rlap{\textsuperscript{\ddag}} \\" in text
-    assert (
-        r"DRUNet \& co\_1 & --\rlap{\textsuperscript{1}} & --\rlap{\textsuperscript{1}} & \textbf{40.17} \\"
-        in text
-    )
+    assert r"DRUNet \& co\_1 & --\rlap{\textsuperscript{1}} & --\rlap{\textsuperscript{1}} & \textbf{40.17} \\" in text
     assert "\\midrule\nTruth & $\\infty$ & $\\infty$ & $\\infty$ \\\\\n\\bottomrule" in text
     assert r"\textsuperscript{1} weights f\_1.pth" in text
     assert r"x=50\%\&y=\#1 answered 404" in text

@@ -84,18 +84,14 @@ def test_rules_have_one_skeleton(path: Path) -> None:
 
 
 def test_rules_are_read_to_their_end() -> None:
-    text = (
-        'rule a:\n    input:\n        "x",\n\n    shell:\n        "y"\n\nrule b:\n    output:\n        "z",\n'
-    )
+    text = 'rule a:\n    input:\n        "x",\n\n    shell:\n        "y"\n\nrule b:\n    output:\n        "z",\n'
     assert rules(text) == {"a": ["input", "shell"], "b": ["output"]}
 
 
 def test_rules_hold_no_python() -> None:
     for path in (ROOT / "workflow" / "rules").glob("*.smk"):
         text = path.read_text(encoding="utf-8")
-        assert not re.search(r"^\s*(def |import |from \S+ import|run:|script:)", text, re.MULTILINE), (
-            path.name
-        )
+        assert not re.search(r"^\s*(def |import |from \S+ import|run:|script:)", text, re.MULTILINE), path.name
 
 
 @pytest.mark.parametrize("command", ["make demo", "make test"])

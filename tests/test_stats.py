@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+
 from bench.stats import mean_interval, paired_difference, verdict
 
 INF = math.inf

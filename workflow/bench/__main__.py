@@ -103,9 +103,7 @@ def table(options: argparse.Namespace) -> None:
 
     config = _config(options)
     keys = layouts.results(config, options.table)
-    paths = [
-        Path(config.results, "evaluate", task, setting, f"{method}.csv") for task, setting, method in keys
-    ]
+    paths = [Path(config.results, "evaluate", task, setting, f"{method}.csv") for task, setting, method in keys]
     built = tables.build(layouts.layout(config, options.table), tables.read_results(paths))
     tables.write(built, config.results)
     print(tables.render_markdown(built))
@@ -172,9 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         added = verbs.add_parser(run.__name__, help=help, description=help)
         added.set_defaults(run=run)
         if configured:
-            added.add_argument(
-                "--config", nargs="+", metavar="YAML", help="files, each laid on the last (config.yaml)"
-            )
+            added.add_argument("--config", nargs="+", metavar="YAML", help="files, each laid on the last (config.yaml)")
             added.add_argument(
                 "--set", nargs="+", default=[], metavar="KEY=VALUE", help="e.g. tasks.denoise_gray.subset=4"
             )
@@ -215,9 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--to", default="results/published")
     for run, help in ((schema, "write workflow/config.schema.json"), (docs, "write docs/configuration.md")):
         added = verb(run, help, configured=False)
-        added.add_argument(
-            "--check", action="store_true", help="write nothing; fail if the file is out of date"
-        )
+        added.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")
     verb(config, "check the configuration and print it with all its values")
     verb(cuda, "say whether torch can compute on a GPU here", configured=False)
     return parser

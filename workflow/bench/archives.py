@@ -61,9 +61,7 @@ def unpack(archive: Path, patterns: Sequence[str], sha256: str) -> list[Path]:
                     continue
                 path = PurePosixPath(name)
                 if not regular or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-                    raise UserError(
-                        f"{archive} is refused: its member {name!r} is a link or leaves the folder"
-                    )
+                    raise UserError(f"{archive} is refused: its member {name!r} is a link or leaves the folder")
                 target = partial / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with open_member() as source, target.open("wb") as handle:
@@ -75,9 +73,7 @@ def unpack(archive: Path, patterns: Sequence[str], sha256: str) -> list[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
     except _DAMAGED as error:
-        raise UserError(
-            f"{archive} cannot be unpacked: {error}. Delete it and its .sha256 and fetch again"
-        ) from error
+        raise UserError(f"{archive} cannot be unpacked: {error}. Delete it and its .sha256 and fetch again") from error
     except OSError as error:
         raise UserError(f"cannot unpack {archive}: {error.strerror or error}") from error
     finally:
@@ -126,9 +122,7 @@ def _unrar(archive: Path, folder: Path) -> None:
     if program is None:
         raise UserError(f"{archive} is a RAR archive: install one of {', '.join(_RAR)} to unpack it")
     arguments = [argument.format(archive=archive, folder=folder) for argument in _RAR[program]]
-    done = subprocess.run(
-        [program, *arguments], capture_output=True, text=True, errors="replace", check=False
-    )
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ["no message"]
         raise UserError(f"{program} cannot unpack {archive}: {last[0]}")

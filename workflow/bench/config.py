@@ -113,9 +113,7 @@ class Solver(Section):
         "reference",
         description="`reference`: the authors' algorithm; `fast`: same solution, fewer operations.",
     )
-    tol: Positive = Field(
-        1e-5, description="Stop when an outer update changes x by less than this, relatively."
-    )
+    tol: Positive = Field(1e-5, description="Stop when an outer update changes x by less than this, relatively.")
     cg_tol: Positive = Field(
         1e-8, description="Stop conjugate gradients when the squared scaled residual is below this."
     )
@@ -185,9 +183,7 @@ class Table(Section):
     caption: str = Field(description="Its title.")
     tasks: Annotated[list[str], Field(min_length=1)] = Field(description="Tasks shown, left to right.")
     methods: list[str] | None = Field(None, description="Rows, top to bottom; null: all of `methods`.")
-    tolerance: Positive = Field(
-        0.05, description="Largest difference to the paper, in dB, that counts as a match."
-    )
+    tolerance: Positive = Field(0.05, description="Largest difference to the paper, in dB, that counts as a match.")
 
 
 class Tables(Section):

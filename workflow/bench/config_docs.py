@@ -49,9 +49,7 @@ def _children(path: str, model: type[BaseModel]) -> list[tuple[str, type[BaseMod
     found = []
     for name, field in model.model_fields.items():
         suffix = ".*" if any(typing.get_origin(arm) is dict for arm in alternatives(field.annotation)) else ""
-        suffix = (
-            "[]" if any(typing.get_origin(arm) is list for arm in alternatives(field.annotation)) else suffix
-        )
+        suffix = "[]" if any(typing.get_origin(arm) is list for arm in alternatives(field.annotation)) else suffix
         found += [(f"{path}.{name}{suffix}".lstrip("."), kind) for kind in _models(field.annotation)]
     return found
 

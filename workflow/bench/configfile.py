@@ -35,11 +35,7 @@ def _is_section(kind: Any) -> bool:
 def _parse_strings(value: Any, annotation: Any) -> Any:
     """Read text as YAML where the field is not text: Snakemake's `--config 'x=[5,15]'` delivers strings."""
     arms = alternatives(annotation)
-    if (
-        isinstance(value, str)
-        and str not in arms
-        and not any(typing.get_origin(arm) is Literal for arm in arms)
-    ):
+    if isinstance(value, str) and str not in arms and not any(typing.get_origin(arm) is Literal for arm in arms):
         try:
             value = yaml.safe_load(value)
         except yaml.YAMLError:

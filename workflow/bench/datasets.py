@@ -84,9 +84,7 @@ def get(name: str) -> Dataset:
     return known[name]
 
 
-def fetch(
-    name: str, cache: Path, mirror: str | None = None, jobs: int = 8, progress: bool = True
-) -> list[Path]:
+def fetch(name: str, cache: Path, mirror: str | None = None, jobs: int = 8, progress: bool = True) -> list[Path]:
     """Bring a data set into `cache`, verified, and unpack it if it comes in archives.
 
     `mirror` (folder or URL, by default $DEAL_MIRROR) is asked before the origin. Returns the paths of its
@@ -97,9 +95,7 @@ def fetch(
     if dataset.members is None:
         return paths
     hashes = [expected_sha256(file, path) or "" for file, path in zip(dataset.files, paths, strict=True)]
-    unpacked = [
-        archives.unpack(path, dataset.members, sha256) for path, sha256 in zip(paths, hashes, strict=True)
-    ]
+    unpacked = [archives.unpack(path, dataset.members, sha256) for path, sha256 in zip(paths, hashes, strict=True)]
     return [image for images in unpacked for image in images]
 
 
@@ -141,13 +137,9 @@ def manifest(name: str, cache: Path) -> dict[str, Any]:
     files = []
     for file in dataset.files:
         path = _sound(dataset, file, Path(cache))
-        files.append(
-            {"name": file.name, "url": file.url, "sha256": sha256_of(path), "bytes": path.stat().st_size}
-        )
+        files.append({"name": file.name, "url": file.url, "sha256": sha256_of(path), "bytes": path.stat().st_size})
     digest = _digest((file["sha256"], file["name"]) for file in files)
-    about = {
-        key: getattr(dataset, key) for key in ("name", "title", "split", "channels", "licence", "source")
-    }
+    about = {key: getattr(dataset, key) for key in ("name", "title", "split", "channels", "licence", "source")}
     return {**about, "digest": digest, "files": files}
 
 
@@ -181,9 +173,7 @@ def _sound(dataset: Dataset, file: File, cache: Path) -> Path:
 
 
 def _not_fetched(dataset: Dataset, path: Path) -> UserError:
-    return UserError(
-        f"{dataset.name} has not been fetched (python -m bench fetch {dataset.name}): {path} is missing"
-    )
+    return UserError(f"{dataset.name} has not been fetched (python -m bench fetch {dataset.name}): {path} is missing")
 
 
 def _decode(path: Path, content: bytes, channels: int, may_convert: bool) -> np.ndarray:
@@ -233,9 +223,7 @@ def _read_files(path: Path) -> dict[str, list[File]]:
         if file.id in before:
             raise UserError(f"{where}: {dataset} has two files called {file.id!r}")
         before[file.id] = file
-    return {
-        name: sorted(files.values(), key=lambda file: natural(file.name)) for name, files in datasets.items()
-    }
+    return {name: sorted(files.values(), key=lambda file: natural(file.name)) for name, files in datasets.items()}
 
 
 class _UniqueKeys(yaml.SafeLoader):

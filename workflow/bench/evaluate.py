@@ -70,9 +70,7 @@ class Progress:
         self._handle.close()  # the file stays, for a run over more images
 
 
-def evaluate(
-    config: Config, task: str, setting: str, method: str, output: Path, weights: Path | None = None
-) -> None:
+def evaluate(config: Config, task: str, setting: str, method: str, output: Path, weights: Path | None = None) -> None:
     """Run one job and write the CSV `output` and its sidecar.
 
     Args:
@@ -90,9 +88,7 @@ def evaluate(
     described = {"dataset": dataset.name, "digest": dataset.digest}
     instance = registry.create(method, config)
     if not instance.serves(task):
-        _finish(
-            output, [], record, missing=f"{instance.label} does not serve the task {task}", data=described
-        )
+        _finish(output, [], record, missing=f"{instance.label} does not serve the task {task}", data=described)
         return
     found = _weights(config, task, method, weights) if registry.entry(method).needs_weights else {}
     absent = [entry["missing"] for entry in found.values() if "missing" in entry]
@@ -119,9 +115,7 @@ def evaluate(
         if todo:
             paths = {name: Path(entry["path"]) for name, entry in found.items()}
             instance.setup(task, sigma, paths, device)
-        bar = tqdm(
-            todo, f"{task} {setting} {method}", len(images), initial=len(images) - len(todo), unit="image"
-        )
+        bar = tqdm(todo, f"{task} {setting} {method}", len(images), initial=len(images) - len(todo), unit="image")
         for name, image in bar:
             item = kind.item(name, image, section, setting)
             progress.add(shared | run_one(instance, item, kind.clip, device))
@@ -156,9 +150,7 @@ def run_one(method: Method, item: tasks.Item, clip: bool, device: torch.device) 
         _synchronise(device)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
-        raise UserError(
-            f"{method.name} failed on image {item.image}: {type(error).__name__}: {reason}"
-        ) from error
+        raise UserError(f"{method.name} failed on image {item.image}: {type(error).__name__}: {reason}") from error
     seconds = time.perf_counter() - started
     x = item.x[0].numpy()
     z = _checked(estimate, item, method.name)
@@ -176,9 +168,7 @@ def run_one(method: Method, item: tasks.Item, clip: bool, device: torch.device) 
 
 def _checked(estimate: Any, item: tasks.Item, method: str) -> np.ndarray:
     if not isinstance(estimate, torch.Tensor):
-        raise UserError(
-            f"{method} returned {type(estimate).__name__} for image {item.image}, expected a tensor"
-        )
+        raise UserError(f"{method} returned {type(estimate).__name__} for image {item.image}, expected a tensor")
     if estimate.shape != item.x.shape:
         found, expected = tuple(estimate.shape), tuple(item.x.shape)
         raise UserError(f"{method} returned the shape {found} for image {item.image}, expected {expected}")

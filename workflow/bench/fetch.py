@@ -61,9 +61,7 @@ class File(BaseModel):
             return cache / self.location
         package = importlib.util.find_spec("skimage")  # looks, does not import
         if package is None or not package.submodule_search_locations:
-            raise UserError(
-                f"{self.name} is a photograph of the package scikit-image, which is not installed"
-            )
+            raise UserError(f"{self.name} is a photograph of the package scikit-image, which is not installed")
         return Path(package.submodule_search_locations[0]) / "data" / self.url.removeprefix(WHEEL)
 
 
@@ -132,9 +130,7 @@ def download(
         if others:
             message += f"; {others} other file{'s' if others > 1 else ''} could not be had either"
         if isinstance(failures[0], Unreachable):
-            message += (
-                ". Check the network, or set DEAL_MIRROR to a folder or URL that has it as <host>/<path>"
-            )
+            message += ". Check the network, or set DEAL_MIRROR to a folder or URL that has it as <host>/<path>"
         raise UserError(message)
     return [file.path(fetching.cache) for file in files]
 
@@ -155,9 +151,7 @@ class _Fetching:
         path = file.path(self.cache)
         if not path.is_file():
             if file.embedded:
-                raise UserError(
-                    f"scikit-image's package lacks {path.name}: install the version of constraints.txt"
-                )
+                raise UserError(f"scikit-image's package lacks {path.name}: install the version of constraints.txt")
             return False
         wrong = mismatch(file, path)
         if wrong is None:
@@ -215,9 +209,7 @@ class _Fetching:
         pinned = expected_sha256(file, target) is not None
         begun = part.size
         self.client.get(url, part, file.bytes, pinned)
-        if begun and mismatch(
-            file, target, part.path
-        ):  # what an earlier call left may be bad: once more from zero
+        if begun and mismatch(file, target, part.path):  # what an earlier call left may be bad: once more from zero
             self._advance(-part.size)
             part.clear()
             self.client.get(url, part, file.bytes, pinned)

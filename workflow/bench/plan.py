@@ -100,9 +100,7 @@ class Plan:
     def prepared(self) -> list[str]:
         """What `data` makes ready besides data sets: all weights, for machines without a network."""
         pairs = [(task, m) for task in type(self.config.tasks).model_fields for m in self.config.methods]
-        files = [
-            f for task, m in pairs if registry.entry(m).serves(task) for f in self.evaluation_weights(task, m)
-        ]
+        files = [f for task, m in pairs if registry.entry(m).serves(task) for f in self.evaluation_weights(task, m)]
         return [] if self.config.weights == "train" else files
 
     def weights_inputs(self, task: str, method: str) -> list[str]:

@@ -147,9 +147,7 @@ def commit() -> tuple[str | None, bool | None]:
         if head.returncode:
             return None, None
         # A copy installed below another repository (site-packages in a project) is not that one's code.
-        known = subprocess.run(
-            [*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=30
-        )
+        known = subprocess.run([*git, "ls-files", "--error-unmatch", __file__], capture_output=True, timeout=30)
         if known.returncode:
             return None, None
         status = subprocess.run(

@@ -100,22 +100,16 @@ def catalogue() -> Mapping[str, Entry]:
             _add(found, entry)
     for point in entry_points(group=GROUP):
         module, _, class_name = point.value.partition(":")
-        entry = next(
-            (e for e in _entries(module) if e.class_name == class_name and e.name == point.name), None
-        )
+        entry = next((e for e in _entries(module) if e.class_name == class_name and e.name == point.name), None)
         if entry is None:
-            raise UserError(
-                f"entry point {point.name} = {point.value}: no such class with name = '{point.name}'"
-            )
+            raise UserError(f"entry point {point.name} = {point.value}: no such class with name = '{point.name}'")
         _add(found, entry)
     return found
 
 
 def _add(found: dict[str, Entry], entry: Entry) -> None:
     if entry.name in found:
-        raise UserError(
-            f"method '{entry.name}' is defined in {found[entry.name].module} and in {entry.module}"
-        )
+        raise UserError(f"method '{entry.name}' is defined in {found[entry.name].module} and in {entry.module}")
     found[entry.name] = entry
 
 
@@ -180,9 +174,7 @@ def locate(name: str, config: Config) -> Path:
         if not path.is_file():
             how = {"train": "not trained yet", "released": "not shipped with this installation"}
             others = ", ".join(key for key in WEIGHTS if key != config.weights)
-            raise MissingWeights(
-                f"{path.name}: {how.get(config.weights, 'no such file')}; other weights: {others}"
-            )
+            raise MissingWeights(f"{path.name}: {how.get(config.weights, 'no such file')}; other weights: {others}")
         return path
     source, url = ("deal_official", DEAL_URLS[kind]) if ours else (name, None)
     known = datasets.registry()
@@ -213,9 +205,7 @@ def prepare(config: Config, task: str, method: str, output: Path) -> None:
     """Find the weights of `method` for `task`; write {name: {path, sha256} or {missing}} to `output`."""
     section = config.task(task)
     instance = create(method, config)
-    names = sorted(
-        {n for s in section.settings() for n in instance.weights_for(task, section.sigma_255(s) / 255)}
-    )
+    names = sorted({n for s in section.settings() for n in instance.weights_for(task, section.sigma_255(s) / 255)})
     found: dict[str, dict[str, str]] = {}
     for name in names:
         try:

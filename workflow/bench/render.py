@@ -100,9 +100,7 @@ def render_comparison_markdown(table: Table) -> str:
     verdicts = [row["verdict"] for row in table.comparison]
     count = [f"{word} {verdicts.count(word)}" for word in ("match", "close", "differs", "missing")]
     subset = sum(row["reason"].startswith("subset") for row in table.comparison)
-    summary = (
-        f"{len(verdicts)} values of the paper: {', '.join(count)}; over a subset of the images: {subset}."
-    )
+    summary = f"{len(verdicts)} values of the paper: {', '.join(count)}; over a subset of the images: {subset}."
     notes = [
         f"PSNR in dB: {table.convention}",
         f"match: |difference| ≤ {table.tolerance:g} dB; close: ≤ {CLOSE * table.tolerance:g}; differs: more.",

@@ -101,9 +101,7 @@ def train(config: Config, kind: str, images: Path, output: Path, threads: int | 
 def _codes(folder: Path) -> list[str]:
     """Digests of the code that has worked on this state, the present last; clears a finished older state."""
     now, path = code_digest(MODULES), folder / "code.json"
-    known = (
-        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"codes": [], "finished": False}
-    )
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"codes": [], "finished": False}
     if known["finished"] and known["codes"] != [now]:
         shutil.rmtree(folder)
         known = {"codes": [], "finished": False}
