@@ -4,6 +4,7 @@ Three 9×9 cross-correlations with zero padding 4 at each, so the composite supp
 size. The first kernels have zero mean, hence W annihilates constants away from the borders.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -57,7 +58,7 @@ class MultiConv(nn.Module):
     def __init__(self, channels: Sequence[int], size: int = 9):
         super().__init__()
         self.channels = tuple(channels)
-        layers = [nn.Conv2d(i, o, size, bias=False) for i, o in zip(channels[:-1], channels[1:], strict=True)]
+        layers = [nn.Conv2d(i, o, size, bias=False) for i, o in itertools.pairwise(channels)]
         self.weights = nn.ParameterList([layer.weight for layer in layers])
 
     def kernels(self) -> list[Tensor]:

@@ -113,7 +113,7 @@ class TrainConfig:
     def at(self, step: int) -> tuple[int, float, Phase]:
         """Phase number, step size and phase of update `step` (from 0)."""
         first = 0
-        for number, phase in enumerate(self.phases):
+        for number, phase in enumerate(self.phases):  # noqa: B007 (used after the loop)
             if step < first + phase.steps:
                 break
             first += phase.steps
@@ -201,7 +201,7 @@ def _linear_solver(system: NormalEquations, m2: Tensor, shape: torch.Size, confi
 def validate(
     model: DEAL, images: Sequence[np.ndarray], sigmas_255: Sequence[float], tol: float, crop: int | None = None
 ) -> list[float]:
-    """Mean PSNR (dB, output clipped to [0, 1]) over `images` (C, H, W) in [0, 1], for each noise level; seed 0 noise."""
+    """Mean PSNR (dB, output clipped to [0, 1]) over `images` (C, H, W) in [0, 1], per noise level; seed 0 noise."""
     device = next(model.parameters()).device
     means = []
     for sigma in sigmas_255:

@@ -128,7 +128,7 @@ def test_truncated_files(tmp_path, fraction):
 
 
 def test_missing_file():
-    with pytest.raises(deal.WeightsError, match="nowhere.pth: no such file"):
+    with pytest.raises(deal.WeightsError, match=r"nowhere\.pth: no such file"):
         deal.load("nowhere.pth")
 
 
