@@ -195,7 +195,7 @@ def test_schedule():
     assert config.at(35_000)[1] == pytest.approx(4.5e-4, rel=1e-3)
     assert config.at(70_000)[:2] == (1, pytest.approx(2e-4))
     assert config.at(79_999)[1] == pytest.approx(1e-7)
-    assert TINY.at(0)[1] == pytest.approx(5e-4) and TINY.at(1)[1] > 9e-4  # warm-up over two steps
+    assert TINY.at(0)[1] == pytest.approx(5e-4) and TINY.at(1)[1] > 8e-4  # warm-up over two steps
 
 
 def test_config_from_plain_data():

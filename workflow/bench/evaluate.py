@@ -12,19 +12,21 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from baselines import Method
 from bench import datasets, metrics, registry, tasks
 from bench.config import Config, digest, evaluation_part
 from bench.devices import select_device
 from bench.errors import UserError
 from bench.files import write_text
 from bench.provenance import Record
+
+if TYPE_CHECKING:
+    from bench.registry import Method
 
 COLUMNS = ("task", "setting", "dataset", "image", "method", "seed", "parameters", "psnr", "ssim", "seconds")
 COLUMNS += ("iterations", "converged")
@@ -137,7 +139,7 @@ def evaluate(config: Config, task: str, setting: str, method: str, output: Path,
     )
 
 
-def run_one(method: Method, item: tasks.Item, clip: bool, device: torch.device) -> dict[str, Any]:
+def run_one(method: "Method", item: tasks.Item, clip: bool, device: torch.device) -> dict[str, Any]:
     """Reconstruct and score one image; `clip` is the task's convention. Only `reconstruct` is timed."""
     y, parameters = item.y.to(device), {n: p.default for n, p in method.hyperparameters.items()}
     truth = {"truth": item.x.to(device)} if method.oracle else {}
