@@ -18,6 +18,7 @@ configfile: "config.yaml"
 
 
 plan = planning.make(config, workflow.configfiles)
+os.environ.update(DEAL_MIRROR=plan.config.mirror_in_use() or "")
 
 
 wildcard_constraints:

@@ -306,8 +306,8 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
     """Preconditioned steps on the moving system, Anderson-accelerated; more CG steps a mask when that stalls.
 
     The guard compares the best residual of the last iterations with the best before: without progress the history is
-    dropped, the best iterate restored and the number of CG steps a mask doubled, so that the method falls back on the
-    plain fixed-point iteration. Without `check` the residual returned is the cheap estimate ‖P⁻¹r‖/‖x‖.
+    dropped, the best iterate restored and the number of CG steps a mask doubled, later the step halved, so that the
+    method falls back on the plain, then on the damped fixed-point iteration. Without `check` the residual returned is the cheap estimate ‖P⁻¹r‖/‖x‖.
     """
     P = Preconditioner(system, b.shape)
     data_spectrum, cg_steps = P.data_spectrum, 0
@@ -316,7 +316,7 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
     elif data_spectrum.min() < 0.5:
         cg_steps = 4
     mixing = Anderson(memory=8 if cg_steps == 0 else 4)
-    best_x, best, since_best = x, math.inf, 0
+    best_x, best, since_best, damping = x, math.inf, 0, 1.0
     if record is not None:
         record.append(x)
     for outer in range(max_outer + 1):
@@ -343,10 +343,12 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
             since_best += 1
         if since_best >= 6 or not math.isfinite(estimate):
             x, since_best, best = best_x, 0, math.inf
-            cg_steps = min(2 * max(cg_steps, 2), 64)
+            # First rule out the inner solve as the cause, then a map that is not contractive here: shorter steps.
+            damping = damping / 2 if cg_steps >= 8 else damping
+            cg_steps = min(2 * max(cg_steps, 2), 16)
             mixing = Anderson(memory=4)
         else:
-            x = mixing.step(x, f)
+            x = mixing.step(x, damping * f)
         if record is not None:
             record.append(x)
         if callback:

@@ -202,6 +202,8 @@ def test_only_what_depends_on_a_key_is_run_again(repository: Repository) -> None
     fewer = repository.planned("--config", "methods=[truth,bm3d]")
     assert "evaluate_method" not in fewer
     assert repository.planned("--config", "subset=1")["evaluate_method"] == 3
+    elsewhere = repository.planned("--config", "results=results/other")
+    assert "fetch_dataset" not in elsewhere, "the cache is shared"
 
 
 def test_a_killed_evaluation_goes_on_and_the_tables_are_the_same_bytes(repository: Repository) -> None:

@@ -58,11 +58,13 @@ def fetch(options: argparse.Namespace) -> None:
     from bench import datasets
     from bench.files import write_json
 
-    config = _config(options)
-    cache = Path(config.cache)
-    for name in options.dataset:
-        datasets.fetch(name, cache, config.mirror_in_use(), jobs=options.jobs)
-        write_json(cache / f"{name}.json", datasets.manifest(name, cache))
+    if options.manifest is None:
+        config = _config(options)
+        manifest, mirror = Path(config.cache, f"{options.dataset}.json"), config.mirror_in_use()
+    else:
+        manifest, mirror = Path(options.manifest), os.environ.get("DEAL_MIRROR")
+    datasets.fetch(options.dataset, manifest.parent, mirror, jobs=options.jobs)
+    write_json(manifest, datasets.manifest(options.dataset, manifest.parent))
 
 
 def pack(options: argparse.Namespace) -> None:
@@ -186,9 +188,10 @@ def _parser() -> argparse.ArgumentParser:
     def threads(added: argparse.ArgumentParser) -> None:
         added.add_argument("--threads", type=int, help="cores to use (all)")
 
-    added = verb(fetch, "download data sets, verified")
-    added.add_argument("dataset", nargs="+", help="names in workflow/data/datasets.yaml")
+    added = verb(fetch, "download a data set, verified")
+    added.add_argument("dataset", help="a name in workflow/data/datasets.yaml")
     added.add_argument("--jobs", type=int, default=8, help="downloads at a time")
+    added.add_argument("--manifest", help="file to write; then its folder is the cache, and no config is read")
     added = verb(pack, "pack training images into one file")
     kind(added)
     job(added, "output")

@@ -140,7 +140,8 @@ def released(kind: str) -> Path:
     package = module_path("deal")
     if package is None:
         raise UserError("the package 'deal' is not installed")
-    return package.parent / "released" / f"{kind}.safetensors"
+    path = package.parent / "released" / f"{kind}.safetensors"
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def local_weights(config: Config, kind: str) -> Path | None:

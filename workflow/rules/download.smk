@@ -8,6 +8,7 @@ rule data:
         plan.prepared(),
 
 
+# Of the configuration only the cache counts here, since runs with other configurations share it.
 rule fetch_dataset:
     output:
         manifest=f"{plan.cache}/{{dataset}}.json",
@@ -21,10 +22,9 @@ rule fetch_dataset:
     resources:
         network=1,
     params:
-        config=plan.config_file,
         registry=lambda wildcards: plan.dataset_digest(wildcards.dataset),
     shell:
-        "python -m bench fetch {wildcards.dataset} --config {params.config} 2>&1 | tee {log}"
+        "python -m bench fetch {wildcards.dataset} --manifest {output.manifest} 2>&1 | tee {log}"
 
 
 rule find_weights:
