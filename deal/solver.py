@@ -305,9 +305,10 @@ class Anderson:
 def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
     """Preconditioned steps on the moving system, Anderson-accelerated; more CG steps a mask when that stalls.
 
-    The guard compares the best residual of the last iterations with the best before: without progress the history is
-    dropped, the best iterate restored and the number of CG steps a mask doubled, later the step halved, so that the
-    method falls back on the plain, then on the damped fixed-point iteration. Without `check` the residual returned is the cheap estimate ‖P⁻¹r‖/‖x‖.
+    The guard compares the best residual of the last iterations with the best before: without progress the history
+    is dropped, the best iterate restored and the number of CG steps a mask doubled, later the step halved, so that
+    the method falls back on the plain, then on the damped fixed-point iteration. Without `check` the residual
+    returned is the cheap estimate ‖P⁻¹r‖/‖x‖.
     """
     P = Preconditioner(system, b.shape)
     data_spectrum, cg_steps = P.data_spectrum, 0
