@@ -26,7 +26,11 @@ import torch
 
 
 class Operator(Protocol):
-    """A linear forward operator; the names are those of deepinv's linear physics."""
+    """A linear forward operator; the names are those of deepinv's linear physics.
+
+    Those of the benchmark's tasks also have `squared_norm` (a float, ‖A‖² or a bound of it) and `prox`:
+    `prox(v, y, rho)` = argmin_x ½‖Ax − y‖² + ½ρ‖x − v‖², in closed form or by conjugate gradients.
+    """
 
     def A(self, x: torch.Tensor) -> torch.Tensor:
         """H x, for x of shape (B, C, H, W)."""
@@ -73,6 +77,10 @@ class Method:
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
         """Names, in the data registry, of the weights for `task` at noise level `sigma` (in [0, 1])."""
         return ()
+
+    def hyperparameters_for(self, task: str, sigma: float) -> Mapping[str, Hyperparameter]:
+        """The hyperparameters with their defaults for `task` at noise level `sigma` (in the units of y)."""
+        return self.hyperparameters
 
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
         """Prepare for many calls: load the weights (name → file), move to `device`. Not timed."""

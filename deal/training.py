@@ -27,6 +27,7 @@ from deal.model import DEAL
 from deal.operators import Identity
 from deal.patches import PackedImages
 from deal.solver import NormalEquations, Preconditioner, conjugate_gradients, iterate
+from deal.transfer import color_from_gray
 
 LOG_FIELDS = ("step", "phase", "lr", "loss", "data", "mask_change", "tv2", "outer", "psnr", "validation", "seconds")
 
@@ -67,7 +68,8 @@ class TrainConfig:
         validation_tol: tolerance of the solver in validation.
         checkpoint_every_s: seconds between checkpoints.
         seed: of weights, patches, noise and K_out.
-        init: weights to start from ("gray", "color" or a path, as `deal.load` takes) instead of random ones.
+        init: weights to start from ("gray", "color" or a path, as `deal.load` takes) instead of random ones; gray ones
+            start a colour model through `deal.transfer`.
     """
 
     kind: str = "gray"
@@ -270,7 +272,8 @@ def train(
     if data.channels != model.channels:
         raise ValueError(f"{train_file}: {data.channels}-channel images cannot train the {config.kind} model")
     if config.init:
-        model.load_state_dict(weights_io.load(config.init).state_dict())
+        start = weights_io.load(config.init)
+        model.load_state_dict((color_from_gray(start) if config.kind != start.kind else start).state_dict())
     model.to(device)
     run = _Run(config, model, Path(state_dir), rank)
     run.resume()
