@@ -6,15 +6,19 @@
 """
 
 from deal.model import DEAL
-from deal.operators import Identity, LinearOperator
+from deal.operators import MRI, Blur, Downsampling, Identity, LinearOperator, Operator
 from deal.solver import ConvergenceWarning, Solution
 from deal.weights import WeightsError, load, metadata, save
 
 __all__ = [
     "DEAL",
+    "MRI",
+    "Blur",
     "ConvergenceWarning",
+    "Downsampling",
     "Identity",
     "LinearOperator",
+    "Operator",
     "Solution",
     "WeightsError",
     "load",

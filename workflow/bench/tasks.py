@@ -15,24 +15,9 @@ from numpy.typing import NDArray
 
 from bench.config import Denoise, did_you_mean
 from bench.errors import UserError
+from deal.operators import Identity
 
 IMAGE = NDArray[np.float32]
-
-
-class Identity:
-    """A = I, the operator of denoising."""
-
-    def A(self, x: torch.Tensor) -> torch.Tensor:
-        """x itself."""
-        return x
-
-    def A_adjoint(self, y: torch.Tensor) -> torch.Tensor:
-        """y itself."""
-        return y
-
-    def normal_spectrum(self, shape: torch.Size, device: torch.device | None = None) -> torch.Tensor:
-        """Eigenvalues of AᵀA on the grid of `rfft2`: ones, (H, W//2 + 1)."""
-        return torch.ones(shape[-2], shape[-1] // 2 + 1, device=device)
 
 
 @dataclass(frozen=True)
