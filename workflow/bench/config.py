@@ -166,6 +166,72 @@ class Denoise(Section):
         return {"sigma_255": self.sigma_255(setting), **shared}
 
 
+class Sampling(Section):
+    """Random columns of k-space."""
+
+    acceleration: Annotated[float, Field(ge=1)] = Field(description="One column in so many is measured, on average.")
+    center_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
+        description="Part of the columns, those around zero frequency, that is always measured."
+    )
+
+
+class Phantom(Section):
+    """Volumes of the phantom."""
+
+    height: Annotated[int, Field(ge=16)] = Field(320, description="Rows of a slice.")
+    width: Annotated[int, Field(ge=16)] = Field(320, description="Columns of a slice.")
+    coils: Count = Field(8, description="Receiver coils.")
+    slices: Count = Field(2, description="Slices of a volume; the middle one is used.")
+    seed: int = Field(0, ge=0, description="numpy seed of the first volume; one more for each following one.")
+
+
+class Mri(Section):
+    """MRI: y = (F S x + n) · mask, with coil sensitivities S and the orthonormal FFT F."""
+
+    source: Literal["zenodo", "fastmri", "phantom"] = Field(
+        "zenodo",
+        description="`zenodo`: record 8302121, preprocessed by the authors; `fastmri`: raw multi-coil knee files in "
+        "`path`; `phantom`: made up, in fastMRI's file layout.",
+    )
+    path: str | None = Field(
+        None,
+        description="fastmri: the folder of `multicoil_val/*.h5`; zenodo: the unpacked record, or null to download it.",
+    )
+    samplings: Annotated[dict[str, Sampling], Field(min_length=1)] = Field(
+        default_factory=lambda: {
+            "single4": Sampling(acceleration=4.0, center_fraction=0.08),
+            "multi8": Sampling(acceleration=8.0, center_fraction=0.04),
+        },
+        description="Name → columns measured. Names begin with `single` (one coil, S = 1) or `multi`; a sampling and "
+        "a contrast make a setting.",
+    )
+    contrasts: Annotated[list[Literal["pd", "pdfs"]], Field(min_length=1)] = Field(
+        ["pd", "pdfs"], description="Proton density, without and with fat suppression."
+    )
+    sigma: Positive = Field(
+        0.002,
+        description="Standard deviation of the noise in the real and in the imaginary part of y; x has maximum 1.",
+    )
+    validation: int = Field(10, ge=0, description="Volumes of each contrast, the first by name, for tuning.")
+    test: Count = Field(50, description="Volumes of each contrast, the next by name, for the tables.")
+    exclude: list[str] = Field(
+        ["file1000007", "file1000903"], description="Volumes of fastMRI left out: too noisy to serve as truth."
+    )
+    calibration_width: Annotated[int, Field(ge=8)] = Field(
+        24, description="Side of the central k-space from which ESPIRiT estimates the sensitivities (raw files)."
+    )
+    crop: Count = Field(320, description="Side of the central square that is scored (smaller images: the largest).")
+    phantom: Phantom = Field(default_factory=Phantom, description="Volumes of the source `phantom`.")
+    seed: int = Field(0, ge=0, description="numpy seed set before every image's noise, the same for all methods.")
+    subset: Count | None = Field(None, description="Use only the first n images of each setting; null: all.")
+
+    def preparation(self) -> dict[str, Any]:
+        """What the prepared samples depend on."""
+        unused = {"crop", "seed", "subset", *(() if self.source == "phantom" else ("phantom",))}
+        unused |= {"exclude", "calibration_width"} if self.source == "zenodo" else {"sigma"}
+        return self.model_dump(mode="json", exclude=unused)
+
+
 class Tasks(Section):
     denoise_gray: Denoise = Field(
         default_factory=lambda: Denoise(dataset="bsd68", crop=None),
