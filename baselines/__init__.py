@@ -74,6 +74,10 @@ class Method:
         """Whether the method can do `task`."""
         return "*" in self.tasks or task in self.tasks
 
+    def unavailable(self, task: str, sigma: float) -> str | None:
+        """Why there is nothing to run for a served `task` at noise level `sigma` (in [0, 1]); None: there is."""
+        return None
+
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
         """Names, in the data registry, of the weights for `task` at noise level `sigma` (in [0, 1])."""
         return ()

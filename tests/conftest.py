@@ -8,13 +8,19 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def mirror() -> Path:
-    """The folder with the real data, laid out as `<host>/<path>`; such a folder can also serve as a cache."""
+def mirror_or_none() -> Path | None:
+    """The folder with the real data, laid out as `<host>/<path>`, if there is one."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "mirror"
     folder = Path(os.environ.get("DEAL_MIRROR") or beside)
-    if not folder.is_dir():
+    return folder.resolve() if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def mirror(mirror_or_none: Path | None) -> Path:
+    """The folder with the real data; it can also serve as a cache."""
+    if mirror_or_none is None:
         pytest.skip("needs the real images: DEAL_MIRROR is no folder, and there is no ../shared/mirror")
-    return folder.resolve()
+    return mirror_or_none
 
 
 @pytest.fixture

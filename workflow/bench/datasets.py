@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench import archives
 from bench.errors import UserError
-from bench.fetch import File, download, expected_sha256, mismatch, sha256_of
+from bench.fetch import SHARED, File, download, expected_sha256, mismatch, sha256_of
 
 REGISTRY = Path(__file__).resolve().parents[1] / "data"
 _COLUMNS = ["dataset", "name", "url", "sha256", "bytes"]
@@ -218,7 +218,8 @@ def _read_files(path: Path) -> dict[str, list[File]]:
         except ValidationError as error:
             raise UserError(f"{where}: {_first(error)}") from error
         before = datasets.setdefault(dataset, {})
-        if file.url.rpartition("/")[2].rpartition(":")[2] != file.name:
+        named = file.url.endswith(SHARED) or file.url.rpartition("/")[2].rpartition(":")[2] == file.name
+        if not named:
             raise UserError(f"{where}: the URL does not end in the name {file.name!r}")
         if file.id in before:
             raise UserError(f"{where}: {dataset} has two files called {file.id!r}")

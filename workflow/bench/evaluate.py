@@ -92,7 +92,12 @@ def evaluate(config: Config, task: str, setting: str, method: str, output: Path,
     if not instance.serves(task):
         _finish(output, [], record, missing=f"{instance.label} does not serve the task {task}", data=described)
         return
+    sigma = section.sigma_255(setting) / 255
+    if reason := instance.unavailable(task, sigma):
+        _finish(output, [], record, missing=reason, data=described)
+        return
     found = _weights(config, task, method, weights) if registry.entry(method).needs_weights else {}
+    found = {name: entry for name, entry in found.items() if name in instance.weights_for(task, sigma)}
     absent = [entry["missing"] for entry in found.values() if "missing" in entry]
     if absent:
         _finish(output, [], record, missing=absent[0], data=described)
@@ -104,7 +109,6 @@ def evaluate(config: Config, task: str, setting: str, method: str, output: Path,
     part = evaluation_part(config, task, setting, method)
     key = digest([part, described, hashes, record.code_digest])
     state = Path(config.results) / ".state" / "evaluate" / task / setting / f"{method}-{key}.jsonl"
-    sigma = section.sigma_255(setting) / 255
     shared = {
         "task": task,
         "setting": setting,

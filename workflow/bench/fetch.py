@@ -24,7 +24,8 @@ from bench.files import write_text
 from bench.transfer import CHUNK_BYTES, Client, Lacking, Part, Unreachable, open_part
 
 WHEEL = "scikit-image:"  # instead of a URL: a file inside scikit-image's installed package
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*"
+SHARED = "/?dl=1"  # ends the URL of a share link, which lacks the name of the file
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=f"^{_NAME}$")
-    url: str = Field(pattern=rf"^(https?://[A-Za-z0-9.-]+(:\d+)?(/{_NAME})+|{WHEEL}{_NAME})$")
+    url: str = Field(pattern=rf"^(https?://[A-Za-z0-9.-]+(:\d+)?(/{_NAME})+(/\?dl=1)?|{WHEEL}{_NAME})$")
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     bytes: PositiveInt | None = None
 
@@ -51,9 +52,9 @@ class File(BaseModel):
 
     @property
     def location(self) -> str:
-        """`host/path`, the file's place in a cache or mirror."""
+        """`host/path`, the file's place in a cache or mirror; of a share link `host/path/name`."""
         parts = urlsplit(self.url)
-        return parts.netloc + parts.path
+        return parts.netloc + parts.path + (self.name if self.url.endswith(SHARED) else "")
 
     def path(self, cache: Path) -> Path:
         """Where the file is, or will be once fetched."""
