@@ -38,6 +38,8 @@ def test_the_registry_holds_the_data_sets_of_the_paper() -> None:
     images = [name for name in known if known[name].channels]
     assert {name: (len(known[name].files), known[name].split, known[name].channels) for name in images} == {
         "set12": (12, "validation", 1),
+        "set3_gray": (3, "test", 1),
+        "set9_gray": (9, "validation", 1),
         "bsd68": (68, "test", 1),
         "cbsd68": (68, "test", 3),
         "set3c": (3, "validation", 3),
@@ -407,3 +409,11 @@ def test_set3c_and_the_training_photographs(mirror: Path) -> None:
     ]
     for _, image in datasets.images("bsds500_color", mirror, subset=5):
         assert image.shape in ((3, 321, 481), (3, 481, 321))
+
+
+def test_validation_images_of_deblurring_are_the_rest_of_set12(tmp_path: Path) -> None:
+    """Hashes come from the registry, with nothing fetched."""
+    whole, tested, rest = (datasets.image_hashes(name, tmp_path) for name in ("set12", "set3_gray", "set9_gray"))
+    assert whole == tested | rest
+    assert not set(tested) & set(rest)
+    assert sorted(tested.values()) == ["01.png", "02.png", "05.png"]

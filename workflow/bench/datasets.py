@@ -143,6 +143,17 @@ def manifest(name: str, cache: Path) -> dict[str, Any]:
     return {**about, "digest": digest, "files": files}
 
 
+def image_hashes(name: str, cache: Path) -> dict[str, str]:
+    """sha256 → file name of every image, to find those that two data sets share.
+
+    Only where the registry lacks hashes, or has those of archives, must the data set have been fetched.
+    """
+    dataset = get(name)
+    if dataset.members is None and all(file.sha256 for file in dataset.files):
+        return {file.sha256: file.name for file in dataset.files if file.sha256}
+    return {hashlib.sha256(content).hexdigest(): path.name for path, content in _contents(dataset, Path(cache))}
+
+
 def rgb_to_gray(rgb: np.ndarray) -> np.ndarray:
     """MATLAB's rgb2gray: uint8 (H, W, 3) → uint8 (H, W), rounding half up."""
     return np.floor(rgb @ _RGB2GRAY + 0.5).astype(np.uint8)
