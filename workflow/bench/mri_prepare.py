@@ -7,6 +7,7 @@ Two things differ from it, since the authors' random state and program (BART 0.8
 masks are seeded with the volume's name, fastMRI's own convention for validation, and sigpy computes the maps.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bench import mri_zenodo, phantom
 from bench.config import Config, Mri, digest
 from bench.errors import UserError
 from bench.files import write_json
-from bench.mri_data import CONTRASTS, Sample, array, open_hdf5, read_sample, write_sample
+from bench.mri_data import CONTRASTS, Sample, open_hdf5, write_sample
 from bench.provenance import Record, sha256
 
 ACQUISITIONS = {name: contrast for contrast, name in phantom.ACQUISITIONS.items()}
@@ -48,13 +49,21 @@ def prepare(config: Config, output: Path) -> None:
     write_json(output, {"source": section.source, "digest": data, "preparation": part, "samples": listed})
 
 
-def samples(output: Path, contrast: str, split: str) -> list[tuple[str, Path]]:
-    """(volume, file) of the prepared samples, by volume; `output` is what `prepare` wrote."""
-    import json
-
+def read_listing(output: Path) -> dict[str, Any]:
+    """What `prepare` wrote."""
     if not output.is_file():
         raise UserError(f"{output}: no such file; make it: snakemake mri_samples")
-    listed = json.loads(output.read_text(encoding="utf-8"))["samples"]
+    try:
+        listing = json.loads(output.read_text(encoding="utf-8"))
+        listing["digest"], listing["samples"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{output}: not a list of samples; delete it and run snakemake mri_samples") from None
+    return listing
+
+
+def samples(output: Path, contrast: str, split: str) -> list[tuple[str, Path]]:
+    """(volume, file) of the prepared samples, by volume; `output` is what `prepare` wrote."""
+    listed = read_listing(output)["samples"]
     found = [s for s in listed if (s["contrast"], s["split"]) == (contrast, split)]
     return sorted((s["volume"], output.with_suffix("") / s["file"]) for s in found)
 
@@ -180,6 +189,3 @@ def espirit(kspace: NDArray[np.complex64], calibration_width: int) -> NDArray[np
     width = min(calibration_width, *kspace.shape[1:])
     maps = EspiritCalib(kspace, calib_width=width, crop=0, show_pbar=False).run()
     return np.ascontiguousarray(maps, dtype=np.complex64)
-
-
-__all__ = ["array", "espirit", "from_raw", "prepare", "read_sample", "samples", "sampling_mask", "select"]

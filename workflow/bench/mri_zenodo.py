@@ -28,7 +28,7 @@ from bench.mri_data import SPLITS, Sample, is_single
 RECORD = "mri_zenodo"  # in the data registry
 FILES = "https://zenodo.org/records/8302121/files/"
 SPLIT_FOLDERS = dict(zip(("val_images", "test_images"), SPLITS, strict=True))
-MEMBER = re.compile(r"(?:^|/)([a-z]+coil_acc_[^/]+)/(pdfs?)/(val_images|test_images)/(file\d+)/(\w+)\.pt$")
+MEMBER = re.compile(r"(?:^|/)([a-z]+coil_acc_[^/]+)/(pd|pdfs)/(val_images|test_images)/(file\d+)/(\w+)\.pt$")
 Reader = Callable[[], bytes]
 Tensors = dict[str, Reader]  # x, y, mask, smaps
 
@@ -139,7 +139,6 @@ def _tensor(tensors: Tensors, key: str, dtype: type, place: str) -> np.ndarray:
         shape = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         raise UserError(f"{place}: {key}.pt is {shape}, expected a tensor (1, C, H, W)")
     if issubclass(dtype, np.complexfloating) != value.is_complex():
-        raise UserError(
-            f"{place}: {key}.pt has the dtype {value.dtype}, expected a {np.dtype(dtype).kind} like {dtype}"
-        )
+        kind = "complex" if issubclass(dtype, np.complexfloating) else "real"
+        raise UserError(f"{place}: {key}.pt has the dtype {value.dtype}, expected {kind} numbers")
     return value[0].numpy().astype(dtype)
