@@ -32,6 +32,7 @@ wildcard_constraints:
 
 include: "workflow/rules/download.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/tune.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 
@@ -39,7 +40,7 @@ include: "workflow/rules/tables.smk"
 rule all:
     default_target: True
     input:
-        rules.table1.input,
+        plan.tables(),
 
 
 onstart:

@@ -60,6 +60,8 @@ class Method:
     """Names of the tasks it serves; `("*",)` for all."""
     hyperparameters: ClassVar[Mapping[str, Hyperparameter]] = {}
     """Keyword arguments of `reconstruct` that can be tuned."""
+    tuned_tasks: ClassVar[tuple[str, ...]] = ("*",)
+    """Tasks for which there is something to tune; read from the source, so a literal."""
     oracle: ClassVar[bool] = False
     """True: `reconstruct` also gets the keyword `truth`, the image that is looked for."""
     clip: ClassVar[bool] = True

@@ -104,7 +104,7 @@ def test_wrong_values_name_key_value_and_expectation(values: dict, sentence: str
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"solver": {"tasks": {"deblur": {}}}}, "solver.tasks: unknown task 'deblur'; known: "),
+        ({"solver": {"tasks": {"deblur": {}}}}, "solver.tasks: unknown task 'deblur'; did you mean 'deblur_gray'?"),
         (
             {"tables": {"table1": {"caption": "", "tasks": ["denoise_gray"], "methods": ["wcrr"]}}},
             "tables.table1.methods: 'wcrr' is not one of `methods`",

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_items
 import torch
 
 import deal
 from baselines import Hyperparameter, Method
 from bench import datasets, registry, tasks
 from bench.config import Config
+from bench.conventions import CONVENTIONS
 from bench.errors import UserError
 from bench.provenance import module_path
 
@@ -35,17 +37,13 @@ def config(tmp_path_factory: pytest.TempPathFactory, mirror_or_none: Path | None
     return Config.model_validate(values)
 
 
-def image(channels: int) -> np.ndarray:
-    """A smooth image with an edge, (C, 24, 32)."""
-    rows, columns = np.mgrid[0:24, 0:32]
-    base = 0.5 + 0.3 * np.sin(rows / 5) * np.cos(columns / 7) + 0.2 * (columns > 15)
-    return np.stack([np.clip(base * (1 - 0.2 * c), 0, 1) for c in range(channels)]).astype(np.float32)
-
-
 def ready(name: str, task: str, config: Config) -> tuple[Method, tasks.Item]:
     """The method, set up for `task`, and something to reconstruct; skips where weights are not to be had."""
-    method, kind = registry.create(name, config), tasks.get(task)
-    item = kind.item("smooth", image(kind.channels), config.task(task).model_copy(update={"crop": None}), SETTING)
+    method = registry.create(name, config)
+    item = small_items.item(task, config, SETTING if task.startswith("denoise") else None)
+    method.task = task  # for `run`
+    if reason := method.unavailable(task, item.sigma):
+        pytest.skip(reason)
     try:
         weights = {w: without_network(w, config) for w in method.weights_for(task, item.sigma)}
     except registry.MissingWeights as error:
@@ -65,7 +63,7 @@ def without_network(name: str, config: Config) -> Path:
 
 def run(method: Method, y: torch.Tensor, item: tasks.Item) -> torch.Tensor:
     """One reconstruction with default hyperparameters."""
-    given = {name: p.default for name, p in method.hyperparameters.items()}
+    given = {name: p.default for name, p in method.hyperparameters_for(method.task, item.sigma).items()}
     truth = {"truth": item.x} if method.oracle else {}
     with torch.no_grad():
         return method.reconstruct(y, item.operator, item.sigma, **given, **truth)
@@ -80,7 +78,7 @@ def test_description(name: str, config: Config) -> None:
     entry, method = registry.entry(name), registry.create(name, config)
     assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
     assert (method.name, method.label, tuple(method.tasks)) == (entry.name, entry.label, entry.tasks)
-    assert method.tasks == ("*",) or set(method.tasks) <= set(tasks.TASKS)
+    assert method.tasks == ("*",) or set(method.tasks) <= set(CONVENTIONS)
     for key, p in method.hyperparameters.items():
         assert isinstance(p, Hyperparameter), key
         assert p.low <= p.default <= p.high, key
@@ -88,10 +86,22 @@ def test_description(name: str, config: Config) -> None:
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
+def test_hyperparameters_are_declared(name: str, task: str, config: Config) -> None:
+    """The workflow learns from the source alone whether there is something to tune."""
+    method, section = registry.create(name, config), config.task(task)
+    for setting in section.settings():
+        found = method.hyperparameters_for(task, section.sigma(setting))
+        assert registry.entry(name).tunes(task) or not found
+        for key, p in found.items():
+            assert p.low <= p.default <= p.high, key
+            assert not p.log or p.low > 0, key
+
+
+@pytest.mark.parametrize(("name", "task"), PAIRS)
 def test_weights_are_declared(name: str, task: str, config: Config) -> None:
     """The workflow learns from the source alone whether a method needs weights."""
     method, section = registry.create(name, config), config.task(task)
-    names = [n for s in section.settings() for n in method.weights_for(task, section.sigma_255(s) / 255)]
+    names = [n for s in section.settings() for n in method.weights_for(task, section.sigma(s))]
     assert registry.entry(name).needs_weights or not names
     assert all(isinstance(n, str) for n in names)
 
@@ -138,6 +148,7 @@ def test_oracles(config: Config) -> None:
     for task in tasks.TASKS:
         method, item = ready("truth", task, config)
         assert torch.equal(run(method, item.y, item), item.x)
+    for task in ("denoise_gray", "denoise_color"):
         method, item = ready("measurement", task, config)
         assert not method.clip
         noise = run(method, item.y, item) - item.x

@@ -96,8 +96,25 @@ def evaluate(options: argparse.Namespace) -> None:
     _threads(options)
     from bench.evaluate import evaluate
 
+    found = [Path(path) if path else None for path in (options.weights, options.hyperparameters)]
+    evaluate(_config(options), options.task, options.setting, options.method, Path(options.output), *found)
+
+
+def tune(options: argparse.Namespace) -> None:
+    _threads(options)
+    from bench.tune import tune
+
     found = Path(options.weights) if options.weights else None
-    evaluate(_config(options), options.task, options.setting, options.method, Path(options.output), found)
+    tune(_config(options), options.task, options.setting, options.method, Path(options.output), found)
+
+
+def draw_tuning(options: argparse.Namespace) -> None:
+    from bench import registry, tuning_figure
+
+    trace = Path(options.trace)
+    (*_, task, setting), method = trace.resolve().parent.parts, trace.stem
+    label = registry.catalogue()[method].label if method in registry.catalogue() else method
+    tuning_figure.draw(trace, [trace.with_suffix(".png"), trace.with_suffix(".pdf")], f"{label}: {task}, {setting}")
 
 
 def table(options: argparse.Namespace) -> None:
@@ -207,7 +224,14 @@ def _parser() -> argparse.ArgumentParser:
     added = verb(evaluate, "run one method on one setting of one task")
     job(added, "task", "setting", "method", "output")
     added.add_argument("--weights", help="file written by the verb weights")
+    added.add_argument("--hyperparameters", help="file written by the tuning (that beside the results)")
     threads(added)
+    added = verb(tune, "choose a method's hyperparameters on validation images")
+    job(added, "task", "setting", "method", "output")
+    added.add_argument("--weights", help="file written by the verb weights")
+    threads(added)
+    added = verb(draw_tuning, "draw a tuning from its trace, as .png and .pdf beside it", configured=False)
+    added.add_argument("trace", help="the CSV file that the verb tune wrote")
     added = verb(table, "make a table from results")
     added.add_argument("table", help="table1")
     added = verb(publish, "copy tables and their provenance into a folder of the repository")

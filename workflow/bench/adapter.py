@@ -1,52 +1,86 @@
 """DEAL as a method of the benchmark."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import deal
-from baselines import Method, Operator
+from baselines import Hyperparameter, Method, Operator
 from bench.config import Solver
+from bench.registry import deal_kind
 
-KINDS = {"denoise_gray": "gray", "denoise_color": "color"}
+PAPER_LAMBDA = {
+    "superres_color": {2.55: 0.28, 7.65: 2.5, 12.75: 5.5},
+    "deblur_gray": {2.55: 0.5, 7.65: 2.5},
+}
+"""λ of the paper's Tables 2 and 5 at the noise levels in 0-255 units, for every factor and kernel."""
+MRI_LAMBDA = 0.05  # where the authors' search on validation images starts; its outcome is not published
+SIGMA_255 = 15.0  # what the mask is told, whatever the noise
 
 
 class Deal(Method):
-    """x = argmin ‖Hx − y‖² + λ‖M(x) W x‖², solved as the section `solver` of the configuration says.
+    """x = argmin ‖Hx − y‖² + λ‖M(x, σ) W x‖², solved as the section `solver` of the configuration says.
 
-    For denoising σ is the noise's and λ = κ(σ).
+    For denoising σ is the noise's and λ = κ(σ). Otherwise both can be tuned; the paper's σ is 15/255, its λ a table.
     """
 
     name = "deal"
     label = "DEAL"
-    tasks = ("denoise_gray", "denoise_color")
+    tasks = ("denoise_gray", "denoise_color", "superres_color", "deblur_gray", "mri")
+    tuned_tasks = ("superres_color", "deblur_gray", "mri")
 
     def __init__(self, solver: Solver) -> None:
         super().__init__()
         self.solver = solver
         self.options: dict[str, Any] = {}
+        self.clip_estimate = True
         self.model: deal.DEAL | None = None
 
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
         """`deal_gray` or `deal_color`."""
-        return (f"deal_{KINDS[task]}",)
+        return (f"deal_{deal_kind(task)}",)
+
+    def hyperparameters_for(self, task: str, sigma: float) -> Mapping[str, Hyperparameter]:
+        """λ and σ; between the paper's noise levels its λ are interpolated, on logarithmic scales."""
+        if task.startswith("denoise"):
+            return {}
+        default = MRI_LAMBDA
+        if known := PAPER_LAMBDA.get(task):
+            levels, values = np.log(list(known)), np.log(list(known.values()))
+            default = round(math.exp(np.interp(math.log(255 * sigma), levels, values)), 12)
+        return {
+            "lmbda": Hyperparameter(default, 1e-5, 100.0, log=True),
+            "sigma_255": Hyperparameter(SIGMA_255, 0.5, 50.0, log=True),
+        }
 
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
-        """Load the model."""
+        """Load the model; MRI alone is not clipped."""
         super().setup(task, sigma, weights, device)
         self.options = self.solver.for_task(task)
-        self.model = deal.load(weights[f"deal_{KINDS[task]}"], device=device)
+        self.clip_estimate = task != "mri"
+        self.model = deal.load(weights[f"deal_{deal_kind(task)}"], device=device)
 
     def parameters(self) -> dict[str, Any]:
         """The solver's settings."""
         return self.options
 
-    def reconstruct(self, y: torch.Tensor, operator: Operator, sigma: float) -> torch.Tensor:
+    def reconstruct(
+        self,
+        y: torch.Tensor,
+        operator: Operator,
+        sigma: float,
+        *,
+        lmbda: float | None = None,
+        sigma_255: float | None = None,
+    ) -> torch.Tensor:
         """The solver's fixed point; `info` holds its outer iterations and whether it converged."""
         if self.model is None:
             raise RuntimeError("setup has not been called")
-        solution = self.model.solve(y, operator, sigma=sigma, **self.options)
+        level = sigma if sigma_255 is None else sigma_255 / 255
+        solution = self.model.solve(y, operator, level, lmbda, clip=self.clip_estimate, **self.options)
         self.info = {"iterations": solution.outer_iterations, "converged": bool(solution.converged.all())}
         return solution.x

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from bench.results import Key, Result
@@ -23,6 +24,8 @@ class Column:
     paper: str
     dataset: str
     images_expected: int | None
+    image: str | None = None  # this image alone; None: all
+    variants: bool = False  # rows `<image>_k0`, …: an image's value is the mean over them
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Cell:
 
     result: Result | None
     missing: str | None
+    images: list[str] = field(default_factory=list)
     psnr: Interval = NOTHING
     ssim: float = math.nan
     partial: bool = False  # over other images than the column calls for
@@ -80,8 +84,8 @@ class Table:
 
     @property
     def results(self) -> list[Result]:
-        """The results files behind the table."""
-        return [cell.result for _, _, cell in self.items() if cell.result]
+        """The results files behind the table, each once."""
+        return list({cell.result.key: cell.result for _, _, cell in self.items() if cell.result}.values())
 
 
 def make_cell(column: Column, method: Method, results: Mapping[Key, Result]) -> Cell:
@@ -91,18 +95,25 @@ def make_cell(column: Column, method: Method, results: Mapping[Key, Result]) -> 
         return Cell(None, f"{method.label} does not serve the task {column.task}")
     if result is None or result.missing:
         return Cell(result, result.missing if result else "not evaluated: there is no results file")
-    psnr, ssim = ([float(row[name]) for row in result.rows] for name in ("psnr", "ssim"))
-    return Cell(result, None, mean_interval(psnr), sum(ssim) / len(ssim))
+    groups: dict[str, list[Mapping[str, str]]] = {}
+    for row in result.rows:
+        if column.image in (None, row["image"]):
+            groups.setdefault(row["image"].rpartition("_k")[0] if column.variants else row["image"], []).append(row)
+    if not groups:
+        return Cell(result, f"image {column.image} is not among those evaluated")
+    # An image's variants are averaged first: the interval is one over images.
+    psnr, ssim = ([fmean(float(row[n]) for row in rows) for rows in groups.values()] for n in ("psnr", "ssim"))
+    return Cell(result, None, list(groups), mean_interval(psnr), sum(ssim) / len(ssim))
 
 
 def rank(column: Column, cells: Mapping[Method, Cell]) -> None:
     """Mark cells over a part of the images; rank those over the same, fullest set of them, oracles aside."""
     measured = {method: cell for method, cell in cells.items() if not cell.missing}
-    sets = [cell.result.images for cell in measured.values()]
+    sets = [cell.images for cell in measured.values()]
     fullest = max(sets, key=lambda images: (len(images), sets.count(images)), default=[])
     for cell in measured.values():
-        cell.partial = cell.result.images != fullest or column.images_expected not in (None, len(fullest))
-    ranked = [c for method, c in measured.items() if c.result.images == fullest and not method.oracle]
+        cell.partial = cell.images != fullest or column.images_expected not in (None, len(fullest))
+    ranked = [c for method, c in measured.items() if c.images == fullest and not method.oracle]
     best = sorted({round(cell.psnr.mean, DIGITS) for cell in ranked}, reverse=True)[:2]
     for cell in ranked if len(ranked) > 1 else []:
         shown = round(cell.psnr.mean, DIGITS)

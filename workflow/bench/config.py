@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -123,6 +123,7 @@ class Solver(Section):
         default_factory=lambda: {
             "denoise_gray": SolverOverride(cg_tol=1e-6),
             "denoise_color": SolverOverride(cg_tol=1e-6),
+            "superres_color": SolverOverride(cg_tol=5e-7),
         },
         description="Task name → the keys of this section that differ for it.",
     )
@@ -134,36 +135,144 @@ class Solver(Section):
         return own | (override.model_dump(exclude_none=True) if override else {})
 
 
-class Denoise(Section):
-    """A denoising task: y = x + n."""
+class TaskSection(Section):
+    """What every task has. Its settings are the points of a grid; one job is one task, setting and method."""
 
     dataset: str = Field(description="Test data set.")
-    crop: Count | None = Field(description="Side of the square cut from the centre; null keeps whole images.")
-    sigmas_255: Annotated[list[Positive], Field(min_length=1)] = Field(
-        [5.0, 15.0, 25.0], description="Noise standard deviations in 0-255 units; each is one setting."
-    )
     seed: int = Field(0, ge=0, description="numpy seed set before every image, the same for all methods.")
     subset: Count | None = Field(None, description="Use only the first n images; null: all.")
+    hyperparameters: Literal["tuned", "paper"] | None = Field(
+        None, description="As the top-level key, for this task; null: as that says."
+    )
+
+    def grid(self) -> dict[str, dict[str, Any]]:
+        """Setting's name → what it varies, among it `sigma_255`, the noise level."""
+        raise NotImplementedError
+
+    varied: ClassVar[tuple[str, ...]] = ()
+    """Keys that list the values of the grid."""
 
     def settings(self) -> list[str]:
-        """Names of the settings: `sigma25`, `sigma2.55`; one job is one task, setting and method."""
-        return [f"sigma{sigma:g}" for sigma in self.sigmas_255]
+        """Names of the settings: `sigma25`, `x2_sigma2.55`, `k17_sigma7.65`."""
+        return list(self.grid())
+
+    def parameters(self, setting: str) -> dict[str, Any]:
+        """What is behind a setting's name; a UserError names an unknown one."""
+        grid = self.grid()
+        if setting not in grid:
+            raise UserError(f"unknown setting '{setting}'{did_you_mean(setting, grid)}")
+        return grid[setting]
 
     def sigma_255(self, setting: str) -> float:
-        """The noise level behind a setting's name; a UserError names an unknown one."""
-        names = self.settings()
-        if setting not in names:
-            raise UserError(f"unknown setting '{setting}'{did_you_mean(setting, names)}")
-        return self.sigmas_255[names.index(setting)]
+        """The noise level of a setting, in 0-255 units."""
+        return self.parameters(setting)["sigma_255"]
+
+    def sigma(self, setting: str) -> float:
+        """The noise level of a setting, in the units of y (images in [0, 1])."""
+        return self.sigma_255(setting) / 255
+
+    def datasets(self) -> list[str]:
+        """Data sets of the registry that the task reads."""
+        return [self.dataset]
+
+    def selection(self) -> dict[str, Any]:
+        """Which items of a setting are used, beside the number of images."""
+        return {}
 
     def part(self, setting: str) -> dict[str, Any]:
         """What the result of one setting depends on.
 
         Left out: the other settings, and how many images are used, so that a longer run keeps the rows it
-        has.
+        has; hyperparameters, which count by their values.
         """
-        shared = self.model_dump(mode="json", exclude={"sigmas_255", "subset"})
-        return {"sigma_255": self.sigma_255(setting), **shared}
+        shared = self.model_dump(mode="json", exclude={*self.varied, "subset", "hyperparameters"})
+        return {**self.parameters(setting), **shared}
+
+
+class Denoise(TaskSection):
+    """A denoising task: y = x + n."""
+
+    crop: Count | None = Field(description="Side of the square cut from the centre; null keeps whole images.")
+    sigmas_255: Annotated[list[Positive], Field(min_length=1)] = Field(
+        [5.0, 15.0, 25.0], description="Noise standard deviations in 0-255 units; each is one setting."
+    )
+    varied: ClassVar[tuple[str, ...]] = ("sigmas_255",)
+
+    def grid(self) -> dict[str, dict[str, Any]]:
+        """`sigma25`, `sigma2.55`."""
+        return {f"sigma{sigma:g}": {"sigma_255": sigma} for sigma in self.sigmas_255}
+
+
+class Superres(TaskSection):
+    """Super-resolution: y = every s-th pixel of the blurred image, plus noise; each image once a kernel."""
+
+    crop: Count | None = Field(
+        256,
+        description="Side of the square cut from the centre, then shortened to a multiple of s; null: whole images.",
+    )
+    factors: Annotated[list[Count], Field(min_length=1)] = Field([2, 3], description="Factors s.")
+    sigmas_255: Annotated[list[Positive], Field(min_length=1)] = Field(
+        [2.55, 7.65, 12.75], description="Noise standard deviations in 0-255 units."
+    )
+    kernels: Annotated[list[Annotated[int, Field(ge=0, le=3)]], Field(min_length=1)] = Field(
+        [0, 1, 2, 3],
+        description="Gaussian kernels, standard deviations 0.7, 1.2, 1.6, 2.0 pixels; results are averaged.",
+    )
+    kernel_source: Literal["dpir_kernels", "generated"] = Field(
+        "dpir_kernels",
+        description="`dpir_kernels`: DPIR's kernels_12.mat; `generated`: the same by formula, nothing to download.",
+    )
+    varied: ClassVar[tuple[str, ...]] = ("factors", "sigmas_255", "kernels")
+
+    def grid(self) -> dict[str, dict[str, Any]]:
+        """`x2_sigma2.55`."""
+        pairs = [(factor, sigma) for factor in self.factors for sigma in self.sigmas_255]
+        return {f"x{factor}_sigma{sigma:g}": {"factor": factor, "sigma_255": sigma} for factor, sigma in pairs}
+
+    def selection(self) -> dict[str, Any]:
+        """The kernels."""
+        return {"kernels": self.kernels}
+
+    def datasets(self) -> list[str]:
+        """The images, and the kernels unless they are computed."""
+        return [self.dataset, *([self.kernel_source] if self.kernel_source != "generated" else [])]
+
+
+LEVIN_SIZES = (19, 17, 15, 27, 13, 21, 23, 23)
+"""Sides of the eight motion-blur kernels of Levin et al. (2009), in the order of Levin09.mat."""
+
+
+class Deblur(TaskSection):
+    """Deblurring: y = circular blur of x by a motion kernel, plus noise."""
+
+    crop: Count | None = Field(None, description="Side of the square cut from the centre; null: whole images.")
+    kernels: Annotated[list[Annotated[int, Field(ge=0, le=7)]], Field(min_length=1)] = Field(
+        [1, 3], description="Kernels of Levin et al. (2009), counted from 0; 1 has 17×17 pixels, 3 has 27×27."
+    )
+    sigmas_255: Annotated[list[Positive], Field(min_length=1)] = Field(
+        [2.55, 7.65], description="Noise standard deviations in 0-255 units."
+    )
+    measurement: Literal["published", "float"] = Field(
+        "published",
+        description="`published`: clipped and rounded to 8 bits, equal to the authors' files pixel by pixel; `float`: "
+        "neither. Both round the blurred image down to 8 bits before the noise is added, as DPIR does.",
+    )
+    kernel_source: Literal["dpir_kernels", "generated"] = Field(
+        "dpir_kernels",
+        description="`dpir_kernels`: DPIR's file Levin09.mat; `generated`: random camera shakes of the same sizes, "
+        "nothing to download.",
+    )
+    varied: ClassVar[tuple[str, ...]] = ("kernels", "sigmas_255")
+
+    def grid(self) -> dict[str, dict[str, Any]]:
+        """`k17_sigma2.55`; the second kernel of 23 pixels is called `k23b`."""
+        names = {kernel: f"k{LEVIN_SIZES[kernel]}{'b' if kernel == 7 else ''}" for kernel in self.kernels}
+        pairs = [(kernel, sigma) for kernel in self.kernels for sigma in self.sigmas_255]
+        return {f"{names[kernel]}_sigma{sigma:g}": {"kernel": kernel, "sigma_255": sigma} for kernel, sigma in pairs}
+
+    def datasets(self) -> list[str]:
+        """The images, and the kernels unless they are computed."""
+        return [self.dataset, *([self.kernel_source] if self.kernel_source != "generated" else [])]
 
 
 class Sampling(Section):
@@ -241,6 +350,46 @@ class Tasks(Section):
         default_factory=lambda: Denoise(dataset="cbsd68", crop=256),
         description="Colour denoising (Table 1, right).",
     )
+    superres_color: Superres = Field(
+        default_factory=lambda: Superres(dataset="cbsd68"), description="Colour super-resolution (Table 2)."
+    )
+    deblur_gray: Deblur = Field(
+        default_factory=lambda: Deblur(dataset="set3_gray"), description="Gray deblurring (Table 5)."
+    )
+
+
+class Validation(Section):
+    """Images on which the hyperparameters for one task are chosen; none of them may be a test image."""
+
+    dataset: str = Field(description="Data set of the registry.")
+    subset: Count | None = Field(None, description="Use only the first n images; null: all.")
+    crop: Count | None = Field(
+        None, description="Side of the square cut from the centre; null: as for the test images."
+    )
+
+
+class Tuning(Section):
+    """The search for hyperparameters: same budget and same images for every method."""
+
+    search: Literal["grid", "budget"] = Field(
+        "grid",
+        description="`grid`: the authors' coarse-to-fine search, one or two parameters; `budget`: parabolas along one "
+        "parameter after the other, a fraction of the evaluations.",
+    )
+    evaluations: Count = Field(
+        100, description="Most points evaluated for one setting and method, each on all validation images."
+    )
+    gamma: Annotated[float, Field(gt=1)] = Field(3.0, description="First ratio γ of neighbouring points.")
+    gamma_stop: Annotated[float, Field(gt=1)] = Field(1.1, description="The search ends once γ is at most this.")
+    tasks: dict[str, Validation] = Field(
+        default_factory=lambda: {
+            "denoise_gray": Validation(dataset="set12"),
+            "denoise_color": Validation(dataset="set3c"),
+            "superres_color": Validation(dataset="set3c"),
+            "deblur_gray": Validation(dataset="set9_gray"),
+        },
+        description="Task name → its validation images.",
+    )
 
 
 class Table(Section):
@@ -248,7 +397,9 @@ class Table(Section):
 
     caption: str = Field(description="Its title.")
     tasks: Annotated[list[str], Field(min_length=1)] = Field(description="Tasks shown, left to right.")
-    methods: list[str] | None = Field(None, description="Rows, top to bottom; null: all of `methods`.")
+    methods: list[str] | None = Field(
+        None, description="Rows, top to bottom; null: those of `methods` that serve one of its tasks."
+    )
     tolerance: Positive = Field(0.05, description="Largest difference to the paper, in dB, that counts as a match.")
 
 
@@ -256,6 +407,14 @@ class Tables(Section):
     table1: Table = Field(
         default_factory=lambda: Table(caption="Denoising", tasks=["denoise_gray", "denoise_color"]),
         description="Table 1: PSNR of denoising.",
+    )
+    table2: Table = Field(
+        default_factory=lambda: Table(caption="Colour super-resolution", tasks=["superres_color"]),
+        description="Table 2: PSNR of super-resolution.",
+    )
+    table5: Table = Field(
+        default_factory=lambda: Table(caption="Gray deblurring", tasks=["deblur_gray"]),
+        description="Table 5: PSNR of deblurring.",
     )
 
 
@@ -304,7 +463,13 @@ class Config(Section):
     methods: Annotated[list[str], Field(min_length=1)] = Field(
         ["truth", "measurement", "bm3d", "deal"], description="Methods that are run, by name."
     )
+    hyperparameters: Literal["tuned", "paper"] = Field(
+        "paper",
+        description="Values of what can be tuned (λ, σ, …). `paper`: those of the paper where it names them, else the "
+        "methods' defaults; `tuned`: the best on validation images, found by the rule `tune`.",
+    )
     tasks: Tasks = Field(default_factory=Tasks, description="What is reconstructed from what.")
+    tuning: Tuning = Field(default_factory=Tuning, description="How hyperparameters are tuned (target `tune`).")
     solver: Solver = Field(default_factory=Solver, description="DEAL's solver at test time.")
     training: Trainings = Field(default_factory=Trainings, description="DEAL's training.")
     tables: Tables = Field(default_factory=Tables, description="What the tables show.")
@@ -312,16 +477,16 @@ class Config(Section):
     @model_validator(mode="after")
     def _names_agree(self) -> "Config":
         known = list(type(self.tasks).model_fields)
-        for where, names in [
-            ("solver.tasks", self.solver.tasks),
-            ("tables.table1.tasks", self.tables.table1.tasks),
-        ]:
+        tables = {f"tables.{name}": getattr(self.tables, name) for name in type(self.tables).model_fields}
+        listed = {f"{where}.tasks": table.tasks for where, table in tables.items()}
+        for where, names in {"solver.tasks": self.solver.tasks, "tuning.tasks": self.tuning.tasks, **listed}.items():
             for name in names:
                 if name not in known:
                     raise ValueError(f"{where}: unknown task '{name}'{did_you_mean(name, known)}")
-        for name in self.tables.table1.methods or ():
-            if name not in self.methods:
-                raise ValueError(f"tables.table1.methods: '{name}' is not one of `methods`")
+        for where, table in tables.items():
+            for name in table.methods or ():
+                if name not in self.methods:
+                    raise ValueError(f"{where}.methods: '{name}' is not one of `methods`")
         for channels in ("gray", "color"):
             training = getattr(self.training, channels)
             for outer in [training.outer, *(phase.outer for phase in training.phases if phase.outer)]:
@@ -334,7 +499,7 @@ class Config(Section):
             )
         return self
 
-    def task(self, name: str) -> Denoise:
+    def task(self, name: str) -> TaskSection:
         """The section of one task; a UserError names an unknown one."""
         known = list(type(self.tasks).model_fields)
         if name not in known:
@@ -344,6 +509,19 @@ class Config(Section):
     def subset_of(self, task: str) -> int | None:
         """How many images of `task` are used; None: all."""
         return self.subset if self.subset is not None else self.task(task).subset
+
+    def tuned(self, task: str) -> bool:
+        """Whether `task` is run with tuned hyperparameters."""
+        return (self.task(task).hyperparameters or self.hyperparameters) == "tuned"
+
+    def for_tuning(self, task: str) -> "Config":
+        """The same with the validation images of `task` in place of its test images."""
+        if (images := self.tuning.tasks.get(task)) is None:
+            raise UserError(f"tuning.tasks.{task} is missing: it names the validation images of {task}")
+        section = self.task(task)
+        changes: dict[str, Any] = {"dataset": images.dataset, "subset": images.subset}
+        section = section.model_copy(update=changes | ({"crop": images.crop} if images.crop else {}))
+        return self.model_copy(update={"subset": None, "tasks": self.tasks.model_copy(update={task: section})})
 
     def mirror_in_use(self) -> str | None:
         """The key `mirror`, or the environment's DEAL_MIRROR when the key is null."""
@@ -366,11 +544,27 @@ def digest(value: Any) -> str:
 
 
 def evaluation_part(config: Config, task: str, setting: str, method: str) -> dict[str, Any]:
-    """What one evaluation depends on, and nothing else: other tasks, settings and methods do not count."""
+    """What one evaluation depends on, and nothing else: other tasks, settings and methods do not count.
+
+    Tuned hyperparameters are an input of the job.
+    """
     part = {"task": task, "setting": setting, "method": method, **config.task(task).part(setting)}
     if method == "deal":
         part["solver"] = config.solver.for_task(task)
     return part
+
+
+def tuning_part(config: Config, task: str, setting: str, method: str) -> dict[str, Any]:
+    """What one tuning depends on; the test images only inasmuch as none may be among the validation images."""
+    validation = config.for_tuning(task)
+    own = {"subset": validation.task(task).subset, "selection": validation.task(task).selection()}
+    search = config.tuning.model_dump(mode="json", exclude={"tasks"})
+    return {
+        **evaluation_part(validation, task, setting, method),
+        **own,
+        "tuning": search,
+        "test": config.task(task).dataset,
+    }
 
 
 def training_part(config: Config, channels: str) -> dict[str, Any]:

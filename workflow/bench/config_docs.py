@@ -42,7 +42,11 @@ def render() -> str:
 
 def _shared(path: str, model: type[BaseModel]) -> str:
     """Where the section stands; sections that occur more than once are named with a pattern."""
-    return path.replace("training.gray", "training.*").replace("tasks.denoise_gray", "tasks.denoise_*")
+    return (
+        path.replace("training.gray", "training.*")
+        .replace("tasks.denoise_gray", "tasks.denoise_*")
+        .replace("tables.table1", "tables.*")
+    )
 
 
 def _children(path: str, model: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:

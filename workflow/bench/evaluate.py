@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from bench import datasets, metrics, registry, tasks
+from bench import metrics, registry, tasks
 from bench.config import Config, digest, evaluation_part
+from bench.conventions import CONVENTIONS, Convention
 from bench.devices import select_device
 from bench.errors import UserError
 from bench.files import write_text
@@ -40,8 +42,8 @@ def code_modules(method: str) -> list[str]:
 class Progress:
     """Rows that outlive a kill: one JSON line each, appended and synced; a torn last line is dropped."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, key: str = "image") -> None:
+        self.path, self.key = path, key
         self.rows: dict[str, dict[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
@@ -51,9 +53,9 @@ class Progress:
                     row = json.loads(line) if line.endswith(b"\n") else None
                 except ValueError:
                     row = None
-                if not isinstance(row, dict) or "image" not in row:
+                if not isinstance(row, dict) or key not in row:
                     break
-                self.rows[row["image"]] = row
+                self.rows[row[key]] = row
                 whole += len(line)
         self._handle = path.open("ab")
         self._handle.truncate(whole)
@@ -63,7 +65,7 @@ class Progress:
         self._handle.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
         self._handle.flush()
         os.fsync(self._handle.fileno())
-        self.rows[row["image"]] = row
+        self.rows[row[self.key]] = row
 
     def __enter__(self) -> "Progress":
         return self
@@ -72,61 +74,70 @@ class Progress:
         self._handle.close()  # the file stays, for a run over more images
 
 
-def evaluate(config: Config, task: str, setting: str, method: str, output: Path, weights: Path | None = None) -> None:
+class NotFinite(UserError):
+    """An estimate with NaN or infinite values."""
+
+
+def evaluate(
+    config: Config,
+    task: str,
+    setting: str,
+    method: str,
+    output: Path,
+    weights: Path | None = None,
+    hyperparameters: Path | None = None,
+) -> None:
     """Run one job and write the CSV `output` and its sidecar.
 
     Args:
         weights: file written by `registry.prepare`; by default it is made beside the results.
+        hyperparameters: file written by the tuning, by default that beside the results; read only where the
+            configuration wants tuned values and the method has some.
 
     Raises:
         UserError: for data or estimates that cannot be scored, naming the image.
     """
     record = Record(code_modules(method), config.digest())
     section, kind = config.task(task), tasks.get(task)
-    section.sigma_255(setting)  # an unknown setting ends here
-    dataset = datasets.registry().get(section.dataset)
-    if dataset is None:
-        raise UserError(f"tasks.{task}.dataset: unknown data set '{section.dataset}'")
-    described = {"dataset": dataset.name, "digest": dataset.digest}
+    sigma = section.sigma(setting)  # an unknown setting ends here
+    described = kind.data(section)
     instance = registry.create(method, config)
     if not instance.serves(task):
         _finish(output, [], record, missing=f"{instance.label} does not serve the task {task}", data=described)
         return
-    sigma = section.sigma_255(setting) / 255
     if reason := instance.unavailable(task, sigma):
         _finish(output, [], record, missing=reason, data=described)
         return
-    found = _weights(config, task, method, weights) if registry.entry(method).needs_weights else {}
-    found = {name: entry for name, entry in found.items() if name in instance.weights_for(task, sigma)}
+    found = find_weights(config, task, instance, sigma, weights)
     absent = [entry["missing"] for entry in found.values() if "missing" in entry]
     if absent:
         _finish(output, [], record, missing=absent[0], data=described)
         return
 
-    images = datasets.load(section.dataset, Path(config.cache), config.subset_of(task))
-    device = select_device(config.device)
+    values = find_hyperparameters(config, task, setting, instance, hyperparameters)
+    items = kind.items(section, setting, Path(config.cache), config.subset_of(task))
+    device, convention = select_device(config.device), CONVENTIONS[task]
     hashes = {name: entry["sha256"] for name, entry in found.items()}
     part = evaluation_part(config, task, setting, method)
-    key = digest([part, described, hashes, record.code_digest])
+    key = digest([part, described, hashes, values, record.code_digest])
     state = Path(config.results) / ".state" / "evaluate" / task / setting / f"{method}-{key}.jsonl"
     shared = {
         "task": task,
         "setting": setting,
-        "dataset": dataset.name,
+        "dataset": described["dataset"],
         "method": method,
         "seed": section.seed,
     }
     with Progress(state) as progress:
-        todo = [(name, image) for name, image in images if name not in progress.rows]
+        todo = [(name, make) for name, make in items if name not in progress.rows]
         if todo:
             paths = {name: Path(entry["path"]) for name, entry in found.items()}
             instance.setup(task, sigma, paths, device)
-        bar = tqdm(todo, f"{task} {setting} {method}", len(images), initial=len(images) - len(todo), unit="image")
-        for name, image in bar:
-            item = kind.item(name, image, section, setting)
-            progress.add(shared | run_one(instance, item, kind.clip, device))
+        bar = tqdm(todo, f"{task} {setting} {method}", len(items), initial=len(items) - len(todo), unit="image")
+        for name, make in bar:
+            progress.add(shared | run_one(instance, make(), convention, device, values))
             bar.set_postfix_str(f"{progress.rows[name]['psnr']:.2f} dB")
-    rows = [progress.rows[name] for name, _ in images]
+    rows = [progress.rows[name] for name, _ in items]
     _finish(
         output,
         rows,
@@ -137,35 +148,41 @@ def evaluate(config: Config, task: str, setting: str, method: str, output: Path,
         device=str(device),
         threads=torch.get_num_threads(),
         images=len(rows),
-        clip=kind.clip and instance.clip,
+        convention=asdict(convention) | {"clip": convention.clip and instance.clip},
+        hyperparameters=values,
         config=part,
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
     )
 
 
-def run_one(method: "Method", item: tasks.Item, clip: bool, device: torch.device) -> dict[str, Any]:
-    """Reconstruct and score one image; `clip` is the task's convention. Only `reconstruct` is timed."""
-    y, parameters = item.y.to(device), {n: p.default for n, p in method.hyperparameters.items()}
+def run_one(
+    method: "Method",
+    item: tasks.Item,
+    convention: Convention,
+    device: torch.device,
+    hyperparameters: Mapping[str, float],
+) -> dict[str, Any]:
+    """Reconstruct and score one item by the task's convention. Only `reconstruct` is timed."""
+    y = item.y.to(device)
     truth = {"truth": item.x.to(device)} if method.oracle else {}
     method.info = {}
     _synchronise(device)
     started = time.perf_counter()
     try:
         with torch.no_grad():
-            estimate = method.reconstruct(y, item.operator, item.sigma, **parameters, **truth)
+            estimate = method.reconstruct(y, item.operator, item.sigma, **hyperparameters, **truth)
         _synchronise(device)
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(f"{method.name} failed on image {item.image}: {type(error).__name__}: {reason}") from error
     seconds = time.perf_counter() - started
-    x = item.x[0].numpy()
-    z = _checked(estimate, item, method.name)
-    clip = clip and method.clip
+    z = convention.scored(_checked(estimate, item, method.name), method.clip)
+    x = convention.scored(item.x[0].numpy())
     return {
         "image": item.image,
-        "parameters": json.dumps(parameters | method.parameters(), sort_keys=True, separators=(",", ":")),
-        "psnr": metrics.psnr(z, x, clip=clip),
-        "ssim": metrics.ssim(z, x, clip=clip),
+        "parameters": json.dumps({**hyperparameters, **method.parameters()}, sort_keys=True, separators=(",", ":")),
+        "psnr": metrics.psnr(z, x, clip=False),
+        "ssim": metrics.ssim(z, x, clip=False),
         "seconds": round(seconds, 6),
         "iterations": method.info.get("iterations"),
         "converged": method.info.get("converged"),
@@ -179,7 +196,7 @@ def _checked(estimate: Any, item: tasks.Item, method: str) -> np.ndarray:
         found, expected = tuple(estimate.shape), tuple(item.x.shape)
         raise UserError(f"{method} returned the shape {found} for image {item.image}, expected {expected}")
     if not torch.isfinite(estimate).all():
-        raise UserError(f"{method} returned NaN or infinite values for image {item.image}")
+        raise NotFinite(f"{method} returned NaN or infinite values for image {item.image}")
     return estimate[0].cpu().numpy()
 
 
@@ -188,11 +205,37 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _weights(config: Config, task: str, method: str, path: Path | None) -> dict[str, dict[str, str]]:
-    path = path or Path(config.results) / "weights" / task / f"{method}.json"
+def find_weights(
+    config: Config, task: str, method: "Method", sigma: float, path: Path | None = None
+) -> dict[str, dict[str, str]]:
+    """What `registry.prepare` found of the weights for `task` at `sigma`; asks it if `path` is not there."""
+    if not registry.entry(method.name).needs_weights:
+        return {}
+    path = path or Path(config.results) / "weights" / task / f"{method.name}.json"
     if not path.is_file():
-        registry.prepare(config, task, method, path)
-    return json.loads(path.read_text(encoding="utf-8"))
+        registry.prepare(config, task, method.name, path)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: entry for name, entry in found.items() if name in method.weights_for(task, sigma)}
+
+
+def find_hyperparameters(
+    config: Config, task: str, setting: str, method: "Method", path: Path | None = None
+) -> dict[str, float]:
+    """The method's values for one setting: its defaults or, where the configuration says so, the tuned ones."""
+    known = method.hyperparameters_for(task, config.task(task).sigma(setting))
+    values = {name: parameter.default for name, parameter in known.items()}
+    if not known or not config.tuned(task):
+        return values
+    path = path or Path(config.results) / "tuning" / task / setting / f"{method.name}.json"
+    if not path.is_file():
+        raise UserError(f"{path}: not tuned yet; make it with `snakemake {path}`, or set hyperparameters to paper")
+    try:
+        tuned = {name: float(value) for name, value in json.loads(path.read_bytes())["hyperparameters"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: holds no hyperparameters ({type(error).__name__}: {error}); tune again") from None
+    if set(tuned) != set(values):
+        raise UserError(f"{path}: has values of {sorted(tuned)}, {method.name} needs {sorted(values)}; tune again")
+    return tuned
 
 
 def _finish(output: Path, rows: list[Mapping[str, Any]], record: Record, **facts: Any) -> None:

@@ -1,20 +1,17 @@
 """What `bench.tables` is asked to show: columns and rows, and what they answer to in the paper."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench import registry
-from bench.config import Config, Denoise
+from bench.config import LEVIN_SIZES, Config, Deblur, Denoise, Superres
+from bench.conventions import CONVENTIONS
 from bench.errors import UserError
 
-CONVENTION = (
-    "mean over images of each image's PSNR, peak 1, all pixels and channels, estimates clipped to [0, 1] "
-    "and not rounded to 8 bits, no border removed; the noisy image is scored unclipped"
-)
-# Our task → (heading, the task's name in paper_values.csv, data set, crop, images) of the paper's experiment.
-PAPER = {
-    "denoise_gray": ("Gray", "gray", "bsd68", None, 68),
-    "denoise_color": ("Colour", "color", "cbsd68", 256, 68),
-}
+PAPER_ROWS = {("table3", "measurement"): "Zero-fill"}
+"""(table, method) → the paper's name of a row, where it is not the method's label."""
+SET3 = {"01": ("C.man", "cameraman"), "02": ("House", "house"), "05": ("Monarch", "monarch")}
+"""Image of Set12 → its heading in Table 5, its name in paper_values.csv."""
 
 
 def results(config: Config, table: str) -> list[tuple[str, str, str]]:
@@ -24,7 +21,7 @@ def results(config: Config, table: str) -> list[tuple[str, str, str]]:
         (task, setting, method)
         for task in section.tasks
         for setting in config.task(task).settings()
-        for method in section.methods or config.methods
+        for method in _methods(config, section)
         if registry.entry(method).serves(task)
     ]
 
@@ -32,22 +29,21 @@ def results(config: Config, table: str) -> list[tuple[str, str, str]]:
 def layout(config: Config, table: str) -> dict[str, Any]:
     """The layout of `table` for `bench.tables.build`."""
     section = _section(config, table)
-    entries = [registry.entry(name) for name in section.methods or config.methods]
     return {
         "table": table,
         "caption": section.caption,
-        "convention": CONVENTION,
+        "convention": "; ".join(dict.fromkeys(CONVENTIONS[task].text for task in section.tasks)),
         "tolerance": section.tolerance,
-        "columns": [column for task in section.tasks for column in _columns(task, config.task(task))],
+        "columns": [column for task in section.tasks for column in _columns(task, config)],
         "methods": [
             {
                 "name": entry.name,
                 "label": entry.label,
-                "paper": None if entry.oracle else entry.label,
+                "paper": PAPER_ROWS.get((table, entry.name), None if entry.oracle else entry.label),
                 "oracle": entry.oracle,
                 "tasks": None if "*" in entry.tasks else list(entry.tasks),
             }
-            for entry in entries
+            for entry in map(registry.entry, _methods(config, section))
         ],
     }
 
@@ -59,19 +55,78 @@ def _section(config: Config, table: str) -> Any:
     return getattr(config.tables, table)
 
 
-def _columns(task: str, section: Denoise) -> list[dict[str, Any]]:
-    heading, ours, dataset, crop, images = PAPER[task]
-    if section.dataset == dataset and section.crop != crop:
+def _methods(config: Config, section: Any) -> list[str]:
+    """The rows of a table."""
+    serving = [m for m in config.methods if any(registry.entry(m).serves(task) for task in section.tasks)]
+    return section.methods or serving
+
+
+def _columns(task: str, config: Config) -> list[dict[str, Any]]:
+    """The columns of one task; `dataset` is the paper's, with what else differs from the paper's experiment."""
+    section = config.task(task)
+    describe = next(function for kind, function in COLUMNS.items() if isinstance(section, kind))
+    shared = {"task": task, "variants": CONVENTIONS[task].variants}
+    return [shared | column for column in describe(task, section)]
+
+
+def _denoise(task: str, section: Denoise) -> Iterator[dict[str, Any]]:
+    """A column a noise level."""
+    heading, ours, dataset, crop = {
+        "denoise_gray": ("Gray", "gray", "bsd68", None),
+        "denoise_color": ("Colour", "color", "cbsd68", 256),
+    }[task]
+    same = section.dataset == dataset
+    if same and section.crop != crop:
         dataset = f"{dataset} ({'whole images' if crop is None else f'centre crops of {crop} pixels'})"
-    return [
-        {
-            "task": task,
+    for setting in section.settings():
+        sigma = section.sigma_255(setting)
+        yield {
             "setting": setting,
             "group": heading,
-            "label": f"σ = {section.sigma_255(setting):g}",
-            "paper": f"{ours}/sigma={section.sigma_255(setting):g}",
-            "images_expected": images if section.dataset == PAPER[task][2] else None,
+            "label": f"σ = {sigma:g}",
+            "paper": f"{ours}/sigma={sigma:g}",
+            "images_expected": 68 if same else None,
             "dataset": dataset,
         }
-        for setting in section.settings()
-    ]
+
+
+def _superres(task: str, section: Superres) -> Iterator[dict[str, Any]]:
+    """A column a factor and noise level: means over the kernels, then over the images."""
+    same = section.dataset == "cbsd68"
+    papers = section.crop == 256 and section.kernels == [0, 1, 2, 3]
+    for setting, values in section.grid().items():
+        factor, sigma = values["factor"], values["sigma_255"]
+        yield {
+            "setting": setting,
+            "group": f"s = {factor}",
+            "label": f"σ = {sigma:g}",
+            "paper": f"s={factor}/sigma={sigma:g}",
+            "images_expected": 68 if same else None,
+            "dataset": "cbsd68" if papers or not same else "cbsd68 (centre crops of 256 pixels, four kernels)",
+        }
+
+
+def _deblur(task: str, section: Deblur) -> Iterator[dict[str, Any]]:
+    """A column an image of Set3; of other images one for all of them."""
+    ours = section.dataset == "set3_gray"
+    papers = section.crop is None and section.kernel_source == "dpir_kernels" and section.measurement == "published"
+    dataset = "set3_gray" if papers or not ours else "set3_gray (whole, Levin's kernels, 8-bit measurements)"
+    for sigma in section.sigmas_255:
+        for setting, values in section.grid().items():
+            if values["sigma_255"] != sigma:
+                continue
+            side = LEVIN_SIZES[values["kernel"]]
+            paper = f"sigma={sigma:g}/kernel={side}x{side}"
+            column = {"setting": setting, "group": f"σ = {sigma:g}, {side}×{side}", "dataset": dataset}
+            for image, (label, name) in SET3.items() if ours else ():
+                yield column | {"label": label, "paper": f"{paper}/{name}", "images_expected": 1, "image": image}
+            if not ours:
+                yield column | {"label": "mean", "paper": paper, "images_expected": None}
+
+
+COLUMNS: dict[type, Callable[[str, Any], Iterator[dict[str, Any]]]] = {
+    Denoise: _denoise,
+    Superres: _superres,
+    Deblur: _deblur,
+}
+"""Kind of task → its columns."""

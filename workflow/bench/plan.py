@@ -26,7 +26,7 @@ class Plan:
         self.config_file = str(configfile.resolved_path(config))
         for method in config.methods:
             registry.entry(method)
-        for name in self.datasets():
+        for name in [*self.datasets(), *(images.dataset for images in config.tuning.tasks.values())]:
             datasets.get(name)
         for kind in KINDS:
             if config.weights not in cfg.WEIGHTS:
@@ -36,7 +36,8 @@ class Plan:
         """Data sets that the configuration names."""
         config, sets = self.config, []
         for task in type(config.tasks).model_fields:
-            sets.append(config.task(task).dataset)
+            sets += config.task(task).datasets()
+            sets += config.for_tuning(task).task(task).datasets() if config.tuned(task) else []
         for kind in KINDS:
             training = getattr(config.training, kind)
             sets += [*training.datasets, training.validation]
@@ -75,27 +76,59 @@ class Plan:
         keys = layouts.results(self.config, table)
         return [f"{self.results}/evaluate/{task}/{setting}/{method}.csv" for task, setting, method in keys]
 
+    def tables(self) -> list[str]:
+        """All tables of the configuration."""
+        return [f"{self.results}/tables/{table}.md" for table in type(self.config.tables).model_fields]
+
     def table_part(self, table: str) -> str:
         """Digest of the layout of `table`."""
         return cfg.digest(layouts.layout(self.config, table))
 
-    def evaluation_data(self, task: str) -> str:
-        """Manifest of the images of `task`."""
-        return self.manifest(self.config.task(task).dataset)
+    def evaluation_data(self, task: str) -> list[str]:
+        """Manifests of the data sets that `task` reads."""
+        return [self.manifest(name) for name in self.config.task(task).datasets()]
 
     def evaluation_weights(self, task: str, method: str) -> list[str]:
         """The file that says where the weights of `method` are, if it needs any."""
         needed = registry.entry(method).needs_weights
         return [f"{self.results}/weights/{task}/{method}.json"] if needed else []
 
+    def evaluation_hyperparameters(self, task: str, setting: str, method: str) -> list[str]:
+        """The file with the tuned hyperparameters, where they are wanted and the method has some."""
+        wanted = self.config.tuned(task) and registry.entry(method).tunes(task)
+        return [f"{self.results}/tuning/{task}/{setting}/{method}.json"] if wanted else []
+
     def evaluation_part(self, task: str, setting: str, method: str) -> str:
         """Digest of what one evaluation depends on in the configuration."""
         part = cfg.evaluation_part(self.config, task, setting, method)
-        return cfg.digest([part, self.config.subset_of(task)])
+        return cfg.digest([part, self.config.subset_of(task), self.config.task(task).selection()])
 
     def evaluation_code(self, method: str) -> str:
         """Digest of the code that decides the result of `method`."""
         return self.code("bench.evaluate", registry.entry(method).module)
+
+    def tunings(self) -> list[str]:
+        """Pictures of all tunings: one for each setting of each task that a method has something to tune for."""
+        pairs = [(task, m) for task in type(self.config.tasks).model_fields for m in self.config.methods]
+        return [
+            f"{self.results}/tuning/{task}/{setting}/{method}.png"
+            for task, method in pairs
+            if registry.entry(method).tunes(task)
+            for setting in self.config.task(task).settings()
+        ]
+
+    def tuning_data(self, task: str) -> list[str]:
+        """Manifests of the data sets that the tuning for `task` reads."""
+        with ending_in_one_line():
+            return [self.manifest(name) for name in self.config.for_tuning(task).task(task).datasets()]
+
+    def tuning_part(self, task: str, setting: str, method: str) -> str:
+        """Digest of what one tuning depends on in the configuration."""
+        return cfg.digest(cfg.tuning_part(self.config, task, setting, method))
+
+    def tuning_code(self, method: str) -> str:
+        """Digest of the code that decides what is found for `method`."""
+        return self.code("bench.tune", "bench.evaluate", registry.entry(method).module)
 
     def prepared(self) -> list[str]:
         """What `data` makes ready besides data sets: all weights, for machines without a network."""
@@ -107,7 +140,7 @@ class Plan:
         """Local files that DEAL's weights come from, so that replacing them is noticed."""
         if method != "deal" or self.config.weights == "official":
             return []
-        path = registry.local_weights(self.config, "gray" if task == "denoise_gray" else "color")
+        path = registry.local_weights(self.config, registry.deal_kind(task))
         return [str(path)] if self.config.weights == "train" or (path and path.is_file()) else []
 
     def weights_key(self, method: str) -> str:

@@ -47,10 +47,15 @@ class Entry:
     tasks: tuple[str, ...]
     oracle: bool
     needs_weights: bool
+    tuned_tasks: tuple[str, ...]
 
     def serves(self, task: str) -> bool:
         """Whether the method can do `task`."""
         return "*" in self.tasks or task in self.tasks
+
+    def tunes(self, task: str) -> bool:
+        """Whether the method has hyperparameters that can be tuned for `task`."""
+        return self.serves(task) and ("*" in self.tuned_tasks or task in self.tuned_tasks)
 
 
 def _entries(module: str) -> Iterator[Entry]:
@@ -62,20 +67,30 @@ def _entries(module: str) -> Iterator[Entry]:
         tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
         raise UserError(f"{path}: line {error.lineno}: {error.msg}") from None
+    classes: dict[str, tuple[dict[str, Any], set[str]]] = {}
     for node in tree.body:
         if not isinstance(node, ast.ClassDef):
             continue
         literals: dict[str, Any] = {}
+        defined: set[str] = set()
+        for base in node.bases:  # of the same module; its `name` is not inherited
+            inherited, functions = classes.get(base.id, ({}, set())) if isinstance(base, ast.Name) else ({}, set())
+            literals |= {key: value for key, value in inherited.items() if key != "name"}
+            defined |= functions
         for statement in node.body:
             target = statement.targets[0] if isinstance(statement, ast.Assign) else None
             target = statement.target if isinstance(statement, ast.AnnAssign) else target
+            if isinstance(statement, ast.FunctionDef):
+                defined.add(statement.name)
             if isinstance(target, ast.Name) and statement.value is not None:  # type: ignore[union-attr]
+                defined.add(target.id)
                 try:
                     literals[target.id] = ast.literal_eval(statement.value)  # type: ignore[union-attr]
                 except ValueError:
                     continue
+        classes[node.name] = literals, defined
         if isinstance(literals.get("name"), str):
-            defined = {statement.name for statement in node.body if isinstance(statement, ast.FunctionDef)}
+            tunable = defined & {"hyperparameters", "hyperparameters_for"}
             yield Entry(
                 name=literals["name"],
                 module=module,
@@ -84,6 +99,7 @@ def _entries(module: str) -> Iterator[Entry]:
                 tasks=tuple(literals.get("tasks", ())),
                 oracle=bool(literals.get("oracle", False)) or literals["name"] == "measurement",
                 needs_weights="weights_for" in defined,
+                tuned_tasks=tuple(literals.get("tuned_tasks", ("*",))) if tunable else (),
             )
 
 
@@ -133,6 +149,11 @@ def create(name: str, config: Config) -> "Method":
 def trained(config: Config, kind: str) -> Path:
     """Where the training of DEAL's `kind` ("gray" or "color") puts its weights."""
     return Path(config.results) / "training" / f"{kind}.safetensors"
+
+
+def deal_kind(task: str) -> str:
+    """Which of DEAL's models serves `task`: "gray" or "color"."""
+    return "color" if task.endswith("_color") else "gray"
 
 
 def released(kind: str) -> Path:
@@ -206,7 +227,7 @@ def prepare(config: Config, task: str, method: str, output: Path) -> None:
     """Find the weights of `method` for `task`; write {name: {path, sha256} or {missing}} to `output`."""
     section = config.task(task)
     instance = create(method, config)
-    names = sorted({n for s in section.settings() for n in instance.weights_for(task, section.sigma_255(s) / 255)})
+    names = sorted({n for s in section.settings() for n in instance.weights_for(task, section.sigma(s))})
     found: dict[str, dict[str, str]] = {}
     for name in names:
         try:

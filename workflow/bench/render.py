@@ -51,12 +51,14 @@ LATEX = r"""% needs \usepackage{{booktabs}}
 
 def render_csv(table: Table) -> str:
     """The table, one line a cell; four decimals, `inf` spelled out, empty where missing."""
-    rows = []
+    rows, columns = [], TABLE_COLUMNS
+    if any(column.image for column in table.columns):
+        columns = [*TABLE_COLUMNS[:2], "image", *TABLE_COLUMNS[2:]]
     for column, method, cell in table.items():
         row = vars(column) | {"method": method.name, "label": method.label, "missing": cell.missing}
         row |= {"images": cell.psnr.images, "psnr": _fixed(cell.psnr.mean), "ssim": _fixed(cell.ssim)}
         rows.append(row | {"psnr_low": _fixed(cell.psnr.low), "psnr_high": _fixed(cell.psnr.high)})
-    return to_csv(TABLE_COLUMNS, rows)
+    return to_csv(columns, rows)
 
 
 def render_per_image(table: Table) -> str:

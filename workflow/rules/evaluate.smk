@@ -5,6 +5,7 @@ rule evaluate_method:
     input:
         data=lambda wildcards: plan.evaluation_data(wildcards.task),
         weights=lambda wildcards: plan.evaluation_weights(wildcards.task, wildcards.method),
+        hyperparameters=lambda wildcards: plan.evaluation_hyperparameters(**wildcards),
     output:
         csv=f"{plan.results}/evaluate/{{task}}/{{setting}}/{{method}}.csv",
         sidecar=f"{plan.results}/evaluate/{{task}}/{{setting}}/{{method}}.json",

@@ -7,6 +7,18 @@ rule table1:
         f"{plan.results}/tables/table1.md",
 
 
+rule table2:
+    """Colour super-resolution."""
+    input:
+        f"{plan.results}/tables/table2.md",
+
+
+rule table5:
+    """Gray deblurring."""
+    input:
+        f"{plan.results}/tables/table5.md",
+
+
 rule make_table:
     input:
         results=lambda wildcards: plan.table(wildcards.table),

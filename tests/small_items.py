@@ -1,0 +1,36 @@
+"""Small items of every task, which need no data: for the conformance tests."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import items, tasks
+from bench.config import Config
+
+NO_DATA: dict[str, dict[str, Any]] = {
+    "denoise_gray": {"crop": None},
+    "denoise_color": {"crop": None},
+    "superres_color": {"crop": None, "kernel_source": "generated"},
+    "deblur_gray": {"crop": None, "kernel_source": "generated"},
+}
+"""Task → keys of its section with which its items need no files."""
+
+
+def image(channels: int) -> np.ndarray:
+    """A smooth image with an edge, (C, 24, 32)."""
+    rows, columns = np.mgrid[0:24, 0:32]
+    base = 0.5 + 0.3 * np.sin(rows / 5) * np.cos(columns / 7) + 0.2 * (columns > 15)
+    return np.stack([np.clip(base * (1 - 0.2 * c), 0, 1) for c in range(channels)]).astype(np.float32)
+
+
+def item(task: str, config: Config = Config(), setting: str | None = None) -> items.Item:  # noqa: B008
+    """The first item of a setting, by default the last setting; of the image above where the task takes images."""
+    kind = tasks.get(task)
+    section = config.task(task).model_copy(update=NO_DATA.get(task, {}))
+    setting = setting or section.settings()[-1]
+    cache = Path(config.cache)
+    if isinstance(kind, items.ImageTask):
+        _, more = kind.variants(section, setting, cache)[0]
+        return kind.item("smooth", image(kind.channels), section, setting, *more)
+    return kind.items(section, setting, cache, 1)[0][1]()
