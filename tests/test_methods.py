@@ -156,6 +156,35 @@ def test_oracles(config: Config) -> None:
         assert psnr == pytest.approx(-20 * math.log10(25 / 255), abs=0.5)
 
 
+def test_the_measurement_is_shown_as_it_is_where_it_is_an_image(config: Config) -> None:
+    method, item = ready("measurement", "deblur_gray", config)
+    assert torch.equal(run(method, item.y, item), item.y)
+    method, item = ready("measurement", "superres_color", config)
+    assert torch.equal(run(method, item.y, item), item.operator.A_adjoint(item.y))
+
+
+def test_deal_takes_the_papers_hyperparameters(config: Config) -> None:
+    method = registry.create("deal", config)
+    assert not method.hyperparameters_for("denoise_gray", 5 / 255)
+    for task, values in {
+        "superres_color": {2.55: 0.28, 7.65: 2.5, 12.75: 5.5},
+        "deblur_gray": {2.55: 0.5, 7.65: 2.5},
+        "mri": {0.51: 0.05},
+    }.items():
+        for level, lmbda in values.items():
+            found = method.hyperparameters_for(task, level / 255)
+            assert {name: p.default for name, p in found.items()} == {"lmbda": lmbda, "sigma_255": 15}
+    between = method.hyperparameters_for("superres_color", 5 / 255)["lmbda"].default
+    assert 0.28 < between < 2.5
+
+
+def test_deal_solves_with_the_given_hyperparameters(config: Config) -> None:
+    method, item = ready("deal", "deblur_gray", config)
+    expected = method.model.solve(item.y, item.operator, 10 / 255, 0.7, tol=1e-2, algorithm="fast")
+    found = method.reconstruct(item.y, item.operator, item.sigma, lmbda=0.7, sigma_255=10.0)
+    assert torch.equal(found, expected.x)
+
+
 def test_bm3d_is_the_packages(config: Config) -> None:
     from bm3d import bm3d, bm3d_rgb
 

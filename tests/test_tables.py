@@ -40,12 +40,79 @@ def test_transcription_of_the_paper():
     assert deal == ["37.85", "31.61", "29.16", "40.04", "33.61", "30.93"]
 
 
-def test_the_papers_configuration_shows_all_its_values_before_anything_is_measured():
-    table = tables.build(layouts.layout(config.Config(), "table1"), {})
-    assert [row["paper"] for row in table.comparison] == [v["value"] for v in tables.paper_values("table1")]
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [("table1", "color/sigma=25"), ("table2", "s=3/sigma=12.75"), ("table5", "sigma=7.65/kernel=27x27/monarch")],
+)
+def test_the_papers_configuration_shows_all_its_values_before_anything_is_measured(name, setting):
+    table = tables.build(layouts.layout(config.Config(), name), {})
+    assert [row["paper"] for row in table.comparison] == [v["value"] for v in tables.paper_values(name)]
     assert {row["verdict"] for row in table.comparison} == {"missing"}
-    assert compared(table, "DEAL", "color/sigma=25")["reason"] == "not evaluated: there is no results file"
+    assert compared(table, "DEAL", setting)["reason"] == "not evaluated: there is no results file"
+    assert {column.paper for column in table.columns} == {row["setting"] for row in table.comparison}
     assert all(render(table) for render in RENDERERS.values())
+
+
+def test_tables_name_their_conventions():
+    texts = {name: layouts.layout(config.Config(), name)["convention"] for name in ("table1", "table2", "table5")}
+    assert "clipped to [0, 1] and not rounded to 8 bits" in texts["table1"]
+    assert "mean over its blur kernels" in texts["table2"]
+    assert "clipped to [0, 1] and rounded to 8 bits" in texts["table5"]
+    assert [m["name"] for m in layouts.layout(config.Config(), "table5")["methods"]][:2] == ["truth", "measurement"]
+    assert "bm3d" not in [m["name"] for m in layouts.layout(config.Config(), "table5")["methods"]]
+
+
+def test_an_images_variants_count_as_one_image(maker):
+    """The mean over kernels comes first, so that an interval is one over images."""
+    values = {"0000_k0": 26.0, "0000_k1": 28.0, "0001_k0": 30.0, "0001_k1": 32.0}
+    maker.put("superres_color", "x2_sigma2.55", "deal", values, dataset="cbsd68")
+    shown = layouts.layout(config.Config(), "table2")
+    table = maker.build(shown)
+    (found,) = (c for c in table.row(next(m for m in table.methods if m.name == "deal")) if not c.missing)
+    assert found.images == ["0000", "0001"]
+    assert (found.psnr.mean, found.psnr.images) == (29.0, 2)
+    assert (found.psnr.low, found.psnr.high) == (27.0, 31.0)
+    assert compared(table, "DEAL", "s=2/sigma=2.55")["reason"] == "subset: 2 of 68 images"
+
+
+def test_a_column_may_show_one_image(maker):
+    maker.put("deblur_gray", "k17_sigma2.55", "deal", {"01": 31.7, "02": 35.0}, dataset="set3_gray")
+    maker.put("deblur_gray", "k17_sigma2.55", "truth", {"01": math.inf, "02": math.inf}, dataset="set3_gray")
+    table = maker.build(layouts.layout(config.Config(), "table5"))
+    assert [column.label for column in table.columns] == ["C.man", "House", "Monarch"] * 4
+    deal = next(m for m in table.methods if m.name == "deal")
+    first, second, third = table.row(deal)[:3]
+    assert (first.psnr.mean, second.psnr.mean, first.partial) == (31.7, 35.0, False)
+    assert third.missing == "image 05 is not among those evaluated"
+    assert compared(table, "DEAL", "sigma=2.55/kernel=17x17/cameraman")["verdict"] == "match"
+    assert compared(table, "DEAL", "sigma=2.55/kernel=17x17/house")["verdict"] == "close"
+    rows = RENDERERS[".csv"](table).splitlines()
+    assert rows[0].startswith("task,setting,image,method,")
+    assert "deblur_gray,k17_sigma2.55,01,deal,DEAL,1,31.7000," in "\n".join(rows)
+    per_image = RENDERERS["_per_image.csv"](table).splitlines()
+    assert len(per_image) == len(set(per_image)) == 5, "a results file behind several columns is listed once"
+    assert r"\multicolumn{3}{c}{$\sigma$ = 2.55, 17$\times$17}" in RENDERERS[".tex"](table)
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "table"),
+    [
+        ("superres_color", {"crop": 128}, "table2"),
+        ("superres_color", {"kernels": [1]}, "table2"),
+        ("deblur_gray", {"measurement": "float"}, "table5"),
+        ("deblur_gray", {"kernel_source": "generated"}, "table5"),
+    ],
+)
+def test_another_experiment_on_the_same_images_is_not_compared(maker, task, change, table):
+    changed = config.Config().tasks.model_copy(update={task: config.Config().task(task).model_copy(update=change)})
+    other = config.Config().model_copy(update={"tasks": changed})
+    setting = other.task(task).settings()[0]
+    dataset = other.task(task).dataset
+    maker.put(task, setting, "deal", {"01": 31.7}, dataset=dataset)
+    built = maker.build(layouts.layout(other, table))
+    reasons = {row["reason"] for row in built.comparison if row["method"] == "DEAL"}
+    assert any(reason.startswith(f"measured on {dataset}, not on the paper's {dataset} (") for reason in reasons)
+    assert not any("ours" in row for row in built.comparison)
 
 
 def test_cells_hold_means_intervals_ranks_and_reasons(maker):
