@@ -121,6 +121,7 @@ LAYERS = {
 MEETING = {"registry": {"baselines", "deal"}, "adapter": {"baselines", "deal"}, "training_job": {"deal"}}
 MEETING |= {"tasks": {"deal.operators"}, "mri": {"deal.operators"}, "__main__": {"deal.weights"}}
 WITHOUT_TORCH = {"config", "configfile", "plan", "layouts", "cells", "tables", "results", "render", "stats", "publish"}
+WITHOUT_TORCH |= {"search", "tuning_figure"}
 
 
 def imported(path: Path) -> set[str]:
