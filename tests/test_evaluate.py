@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines import Method
+from baselines import Hyperparameter, Method
 from bench import datasets, evaluate, registry
 from bench.__main__ import main
 from bench.config import Config
@@ -186,6 +186,75 @@ def test_missing_weights_leave_a_header_and_the_reason(config: Config) -> None:
     rows = run(config.model_copy(update={"weights": "train"}), "deal")
     assert rows == []
     assert "gray.safetensors: not trained yet" in sidecar(config, "deal")["missing"]
+
+
+class Tunable(Double):
+    """One hyperparameter, whose value is added to the measurement."""
+
+    tuned_tasks = ("denoise_gray",)
+
+    def hyperparameters_for(self, task: str, sigma: float) -> dict[str, Hyperparameter]:
+        return {"shift": Hyperparameter(0.5, 0, 1)}
+
+    def reconstruct(self, y: torch.Tensor, operator: object, sigma: float, *, shift: float) -> torch.Tensor:
+        self.calls.append(shift)
+        return y + shift
+
+
+def test_hyperparameters_are_the_papers_or_tuned(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = Tunable()
+    method.calls = []
+    monkeypatch.setattr(registry, "create", lambda name, config: method)
+    row = run(config)[0]
+    assert json.loads(row["parameters"]) == {"shift": 0.5}
+    assert set(method.calls) == {0.5}
+
+    tuned = config.model_copy(update={"hyperparameters": "tuned"})
+    with pytest.raises(UserError, match=r"tuning/denoise_gray/sigma25/bm3d\.json: not tuned yet"):
+        run(tuned)
+    path = Path(config.results) / "tuning" / "denoise_gray" / "sigma25" / "bm3d.json"
+    path.parent.mkdir(parents=True)
+    for content, complaint in (
+        ("{", "holds no hyperparameters"),
+        ('{"hyperparameters": {"other": 1}}', r"has values of \['other'\], bm3d needs \['shift'\]"),
+    ):
+        path.write_text(content)
+        with pytest.raises(UserError, match=complaint):
+            run(tuned)
+    path.write_text('{"hyperparameters": {"shift": 0.25}}')
+    method.calls.clear()
+    assert json.loads(run(tuned)[0]["parameters"]) == {"shift": 0.25}
+    assert set(method.calls) == {0.25}
+    assert sidecar(tuned)["hyperparameters"] == {"shift": 0.25}
+    path.write_text('{"hyperparameters": {"shift": 0.125}}')
+    run(tuned)
+    assert set(method.calls) == {0.25, 0.125}, "other values are other results"
+
+
+def test_a_task_may_choose_its_hyperparameters(config: Config) -> None:
+    section = config.tasks.denoise_gray.model_copy(update={"hyperparameters": "tuned"})
+    tasks = config.tasks.model_copy(update={"denoise_gray": section})
+    chosen = config.model_copy(update={"tasks": tasks})
+    assert chosen.tuned("denoise_gray")
+    assert not chosen.tuned("denoise_color")
+
+
+@pytest.mark.parametrize("task", ["superres_color", "deblur_gray"])
+def test_other_tasks_are_evaluated_and_scored_by_their_convention(config: Config, task: str) -> None:
+    values = config.model_dump()
+    values["tasks"]["superres_color"] |= {"dataset": "embedded_color", "kernels": [0, 2], "factors": [2]}
+    values["tasks"]["deblur_gray"] |= {"dataset": "embedded_gray"}
+    values["tasks"][task] |= {"crop": 32, "kernel_source": "generated", "subset": 1}
+    small = Config.model_validate(values)
+    setting = small.task(task).settings()[0]
+    output = Path(config.results) / "evaluate" / task / setting / "truth.csv"
+    evaluate.evaluate(small, task, setting, "truth", output)
+    with output.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert {row["psnr"] for row in rows} == {"inf"}
+    assert len(rows) == (2 if task == "superres_color" else 1)
+    assert rows[0]["image"].endswith("_k0") == (task == "superres_color")
+    assert json.loads(output.with_suffix(".json").read_text())["convention"]["rounded"] == (task == "deblur_gray")
 
 
 def test_a_task_that_a_method_does_not_serve(config: Config, double: Double) -> None:
