@@ -82,7 +82,9 @@ class _Scorer:
                 return known.score
         if len(self.trace.evaluations) == self.limit:
             raise _OutOfBudget
-        values = {p.name: min(max(value, p.low), p.high) for p, value in zip(self.parameters, point, strict=True)}
+        # twelve digits: 1.5, not 1.5000000000000002
+        pairs = zip(self.parameters, (float(f"{value:.12g}") for value in point), strict=True)
+        values = {p.name: min(max(value, p.low), p.high) for p, value in pairs}
         found = float(self.score(values))
         self.trace.evaluations.append(Evaluation(values, -math.inf if math.isnan(found) else found))
         return self.trace.evaluations[-1].score
