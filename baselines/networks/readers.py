@@ -10,6 +10,7 @@ A file that is not what it should be is a ValueError naming the file and what is
 """
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,7 @@ Convolution = tuple[Tensor, Tensor]
 """Weight (out, in, kh, kw) and bias (out,), float32."""
 
 
-class _Inert(dict):
-    """Stands for a class of Lightning's bookkeeping: holds what it is given, runs nothing."""
-
-
+# Classes that Lightning pickles beside the weights. An empty OrderedDict stands for each: it runs nothing.
 _BOOKKEEPING = (
     "argparse.Namespace",
     "lightning.fabric.utilities.data.AttributeDict",
@@ -39,10 +37,10 @@ _BOOKKEEPING = (
 def read_pth(path: Path) -> dict[str, Any]:
     """The dictionary in a `.pth` or `.ckpt`, on the CPU; no code that the file names is ever run.
 
-    Lightning keeps hyper-parameters and callbacks beside the weights; these become inert dictionaries.
+    Lightning keeps hyper-parameters and callbacks beside the weights; these become plain dictionaries.
     """
     try:
-        with torch.serialization.safe_globals([(_Inert, name) for name in _BOOKKEEPING]):
+        with torch.serialization.safe_globals([(OrderedDict, name) for name in _BOOKKEEPING]):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
@@ -100,6 +98,8 @@ def read_matconvnet(path: Path) -> list[Convolution]:
     """
     import h5py
 
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
     layers = _layers_hdf5(path) if h5py.is_hdf5(path) else _layers_matlab5(path)
     convolutions = []
     for number, (kind, weights) in enumerate(layers):
@@ -153,8 +153,6 @@ def _layers_matlab5(path: Path) -> list[tuple[str, list[np.ndarray]]]:
             kind = str(layer["type"][0, 0].ravel()[0])
             has = "weights" in (layer.dtype.names or ())
             found.append((kind, list(layer["weights"][0, 0].ravel()) if has else []))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
     except Exception as error:  # scipy raises whatever its parser stumbles on
         raise ValueError(f"{path} holds no MatConvNet network net.layers: {_line(error)}") from None
     return found
