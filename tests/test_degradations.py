@@ -117,6 +117,7 @@ def test_generated_shakes_are_motion_blurs(index: int) -> None:
     assert np.array_equal(kernel, kernels.motion(index, "generated", Path()))
     assert max(np.ptp(np.nonzero(kernel), axis=1)) >= side - 4, "the path fills the kernel"
     assert np.count_nonzero(kernel) < 0.6 * kernel.size
+    assert kernel.max() < 0.15, "no pixel holds most of the path"
 
 
 def test_kernel_files_that_are_not_there_or_broken(tmp_path: Path) -> None:
@@ -159,11 +160,11 @@ def test_super_resolution_averages_over_its_kernels() -> None:
 
 def test_data_of_a_task_names_images_and_kernels() -> None:
     config = Config()
-    data = SUPERRES.data(config.tasks.superres_color)
+    data = SUPERRES.data(config.tasks.superres_color, Path())
     assert data["dataset"] == "cbsd68"
     assert data["also"] == {"dpir_kernels": datasets.get("dpir_kernels").digest}
     embedded = config.tasks.superres_color.model_copy(update={"kernel_source": "generated"})
-    assert "also" not in SUPERRES.data(embedded)
+    assert "also" not in SUPERRES.data(embedded, Path())
 
 
 def test_conventions() -> None:

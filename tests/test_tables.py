@@ -91,7 +91,9 @@ def test_a_column_may_show_one_image(maker):
     assert "deblur_gray,k17_sigma2.55,01,deal,DEAL,1,31.7000," in "\n".join(rows)
     per_image = RENDERERS["_per_image.csv"](table).splitlines()
     assert len(per_image) == len(set(per_image)) == 5, "a results file behind several columns is listed once"
-    assert r"\multicolumn{3}{c}{$\sigma$ = 2.55, 17$\times$17}" in RENDERERS[".tex"](table)
+    tex = RENDERERS[".tex"](table)
+    assert r"\multicolumn{3}{c}{$\sigma$ = 2.55, 17$\times$17}" in tex
+    assert "\\footnotesize\\setlength{\\tabcolsep}{2.5pt}\n\\begin{tabular}{l" + "c" * 12 + "}" in tex
 
 
 @pytest.mark.parametrize(

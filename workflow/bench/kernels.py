@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import scipy.io
+import scipy.signal
 from numpy.typing import NDArray
 
 from bench import datasets
@@ -55,9 +56,12 @@ def matlab_gaussian(side: int, sigma: float) -> KERNEL:
 
 
 def shake(side: int, seed: int) -> KERNEL:
-    """The path of a shaking camera: a smooth random walk, its points shared out to the four pixels around them."""
+    """The path of a shaking camera: a random walk with a slowly changing velocity.
+
+    Its points are shared out to the four pixels around them.
+    """
     steps = np.random.RandomState(seed).normal(size=(400, 2))
-    walk = np.cumsum(np.cumsum(steps, axis=0) * 0.97 ** np.arange(400)[:, None], axis=0)
+    walk = np.cumsum(scipy.signal.lfilter([1.0], [1.0, -0.97], steps, axis=0), axis=0)
     low, high = walk.min(axis=0), walk.max(axis=0)
     walk = (walk - (low + high) / 2) / (high - low).max() * (side - 3) + (side - 1) / 2
     kernel = np.zeros((side, side))

@@ -18,6 +18,7 @@ TABLE_COLUMNS += ["psnr_low", "psnr_high", "missing"]
 COMPARISON_COLUMNS = ["table", "method", "label", "setting", "metric", "unit", "paper", "ours", "difference"]
 COMPARISON_COLUMNS += ["low", "high", "images", "images_expected", "tolerance", "verdict", "reason"]
 PROVENANCE = ("code", "config_digest", "data", "weights", "seed", "packages", "device", "driver")
+MANY_COLUMNS = 8  # more are set small
 DIGIT_MARKS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 TEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
@@ -34,7 +35,7 @@ LATEX = r"""% needs \usepackage{{booktabs}}
 \setlength{{\belowcaptionskip}}{{4pt}}
 \caption{{{caption}}}
 \label{{tab:{name}}}
-\begin{{tabular}}{{{alignment}}}
+{narrow}\begin{{tabular}}{{{alignment}}}
 \toprule
 {head}
 \midrule
@@ -80,8 +81,8 @@ def render_markdown(table: Table) -> str:
         ["Method", *(column.label for column in table.columns)],
         *_rows(table, ("**%s**", "_%s_", "%s"), {}),
     ]
-    grid = _pipe(["", *headers], body, ["left"] + ["center"] * len(headers))
-    return f"### {table.title}\n\n{grid}\n\n{_bullets(_notes(table, '**best**, _second_'))}"
+    grid = pipe(["", *headers], body, ["left"] + ["center"] * len(headers))
+    return f"### {table.title}\n\n{grid}\n\n{bullets(_notes(table, '**best**, _second_'))}"
 
 
 def render_comparison_markdown(table: Table) -> str:
@@ -96,9 +97,9 @@ def render_comparison_markdown(table: Table) -> str:
             difference = f"{row['difference']:+.{DIGITS}f}".replace("-", "−")
             interval = f"{_pretty(row['low'])} … {_pretty(row['high'])}" if row["low"] < row["high"] else ""
         line = [row["label"], places.get(row["setting"], row["setting"]), row["paper"], ours, difference]
-        body.append([*line, interval, images, row["verdict"] + _mark(reasons, row["reason"])])
+        body.append([*line, interval, images, row["verdict"] + mark(reasons, row["reason"])])
     head = ["Method", "Setting", "Paper (dB)", "Ours", "Difference", "95 % interval", "Images", "Verdict"]
-    grid = _pipe(head, body, ["left", "left", "right", "right", "right", "center", "right", "left"])
+    grid = pipe(head, body, ["left", "left", "right", "right", "right", "center", "right", "left"])
     verdicts = [row["verdict"] for row in table.comparison]
     count = [f"{word} {verdicts.count(word)}" for word in ("match", "close", "differs", "missing")]
     subset = sum(row["reason"].startswith("subset") for row in table.comparison)
@@ -109,9 +110,9 @@ def render_comparison_markdown(table: Table) -> str:
         "95 % interval: bootstrap over our images. It shows how the mean depends on the choice of images; "
         "the paper's mean is over the same ones, so a difference far smaller than it can be real.",
         *(note for note in table.notes if not note.startswith("‡")),  # here a subset has its footnote
-        *_footnotes(reasons),
+        *footnotes(reasons),
     ]
-    return f"### {table.title}: ours and the paper's\n\n{summary}\n\n{grid}\n\n{_bullets(notes)}"
+    return f"### {table.title}: ours and the paper's\n\n{summary}\n\n{grid}\n\n{bullets(notes)}"
 
 
 def render_latex(table: Table) -> str:
@@ -129,6 +130,7 @@ def render_latex(table: Table) -> str:
     return LATEX.format(
         caption=table.caption.translate(TEX),
         name=table.name,
+        narrow="\\footnotesize\\setlength{\\tabcolsep}{2.5pt}\n" if len(table.columns) > MANY_COLUMNS else "",
         alignment="l" + "c" * len(table.columns),
         head=f"{spans} \\\\\n{rules}\nMethod & {' & '.join(labels)} \\\\",
         body="\n\\midrule\n".join("\n".join(part) for part in (rows[:ranked], rows[ranked:]) if part),
@@ -161,8 +163,8 @@ def _rows(table: Table, styles: tuple[str, str, str], escape: Mapping[int, str])
         row = [method.label.translate(escape)]
         for cell in table.row(method):
             style = styles[cell.rank - 1] if cell.rank else "%s"
-            mark = _mark(table.reasons, cell.missing) + ("‡" if cell.partial else "")
-            raised = styles[2] % mark.translate(escape) if mark else ""
+            note = mark(table.reasons, cell.missing) + ("‡" if cell.partial else "")
+            raised = styles[2] % note.translate(escape) if note else ""
             row.append(style % _pretty(cell.psnr.mean).translate(escape) + raised)
         rows.append(row)
     return rows
@@ -174,24 +176,24 @@ def _notes(table: Table, styles: str) -> list[str]:
     if any(cell.rank for cell in table.cells.values()):
         oracles = ", ".join(method.label for method in table.methods if method.oracle)
         notes.append(f"In each column {styles}" + (f"; not ranked: {oracles}." if oracles else "."))
-    return notes + table.notes + _footnotes(table.reasons)
+    return notes + table.notes + footnotes(table.reasons)
 
 
-def _mark(reasons: list[str], reason: str | None) -> str:
+def mark(reasons: list[str], reason: str | None) -> str:
     """The number of a reason's footnote, raised."""
     return "".join(DIGIT_MARKS[int(digit)] for digit in str(reasons.index(reason) + 1)) if reason else ""
 
 
-def _footnotes(reasons: list[str]) -> list[str]:
-    return [f"{_mark(reasons, reason)} {reason}" for reason in reasons]
+def footnotes(reasons: list[str]) -> list[str]:
+    return [f"{mark(reasons, reason)} {reason}" for reason in reasons]
 
 
-def _pipe(headers: list[str], body: list[list[str]], align: list[str]) -> str:
+def pipe(headers: list[str], body: list[list[str]], align: list[str]) -> str:
     cells = [[text.replace("|", "\\|") for text in row] for row in [headers, *body]]
     return tabulate(cells[1:], cells[0], tablefmt="pipe", disable_numparse=True, colalign=align)
 
 
-def _bullets(notes: list[str]) -> str:
+def bullets(notes: list[str]) -> str:
     style = {"initial_indent": "- ", "subsequent_indent": "  ", "break_on_hyphens": False}
     return "".join(textwrap.fill(note, 100, break_long_words=False, **style) + "\n" for note in notes)
 
