@@ -93,7 +93,7 @@ def test_a_column_may_show_one_image(maker):
     assert len(per_image) == len(set(per_image)) == 5, "a results file behind several columns is listed once"
     tex = RENDERERS[".tex"](table)
     assert r"\multicolumn{3}{c}{$\sigma$ = 2.55, 17$\times$17}" in tex
-    assert "\\footnotesize\\setlength{\\tabcolsep}{2.5pt}\n\\begin{tabular}{l" + "c" * 12 + "}" in tex
+    assert r"\resizebox{\linewidth}{!}{\begin{tabular}{l" + "c" * 12 + "}" in tex
 
 
 @pytest.mark.parametrize(

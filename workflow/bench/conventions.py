@@ -38,11 +38,11 @@ class Convention:
         where = f"the centred {self.crop}×{self.crop} pixels" if self.crop else "all pixels and channels"
         clipped = "clipped to [0, 1]" if self.clip else "not clipped"
         rounded = "rounded to 8 bits" if self.rounded else "not rounded to 8 bits"
-        both = f"{clipped} and {rounded}"
-        both += "; the measurement is scored unclipped" if self.clip else ""
-        variants = ", an image's PSNR being the mean over its blur kernels" if self.variants else ""
+        variants = ", itself the mean over its blur kernels" if self.variants else ""
         border = "" if self.crop else ", no border removed"
-        return f"mean over images of each image's PSNR{variants}, peak 1, {where}, estimates {both}{border}"
+        measured = "; the measurement is scored unclipped" if self.clip else ""
+        how = f"peak 1, {where}{border}, estimates {clipped} and {rounded}{measured}"
+        return f"mean over images of each image's PSNR{variants}, {how}"
 
 
 CONVENTIONS: Mapping[str, Convention] = MappingProxyType(

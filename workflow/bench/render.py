@@ -18,7 +18,7 @@ TABLE_COLUMNS += ["psnr_low", "psnr_high", "missing"]
 COMPARISON_COLUMNS = ["table", "method", "label", "setting", "metric", "unit", "paper", "ours", "difference"]
 COMPARISON_COLUMNS += ["low", "high", "images", "images_expected", "tolerance", "verdict", "reason"]
 PROVENANCE = ("code", "config_digest", "data", "weights", "seed", "packages", "device", "driver")
-MANY_COLUMNS = 8  # more are set small
+MANY_COLUMNS = 8  # more are scaled to the width of the page
 DIGIT_MARKS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 TEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
@@ -29,19 +29,19 @@ TEX = str.maketrans(
     | {"/": r"/\allowbreak{}", "σ": r"$\sigma$", "λ": r"$\lambda$", "κ": r"$\kappa$"}
     | {digit: rf"\textsuperscript{{{n}}}" for n, digit in enumerate(DIGIT_MARKS)}
 )
-LATEX = r"""% needs \usepackage{{booktabs}}
+LATEX = r"""% needs \usepackage{{booktabs{graphicx}}}
 \begin{{table}}[t]
 \centering
 \setlength{{\belowcaptionskip}}{{4pt}}
 \caption{{{caption}}}
 \label{{tab:{name}}}
-{narrow}\begin{{tabular}}{{{alignment}}}
+{fit}\begin{{tabular}}{{{alignment}}}
 \toprule
 {head}
 \midrule
 {body}
 \bottomrule
-\end{{tabular}}
+\end{{tabular}}{fitted}
 \par\smallskip
 \begin{{minipage}}{{\linewidth}}\footnotesize\raggedright
 {notes}
@@ -125,12 +125,15 @@ def render_latex(table: Table) -> str:
     labels = [column.label.translate(TEX) for column in table.columns]
     styles = (r"\textbf{%s}", r"\underline{%s}", r"\rlap{%s}")  # a mark takes no width: numbers stay in line
     rows = [rf"{' & '.join(row)} \\" for row in _rows(table, styles, TEX)]
+    wide = len(table.columns) > MANY_COLUMNS
     ranked = sum(not method.oracle for method in table.methods)
     notes = [note.translate(TEX) for note in _notes(table, "bold: best, underlined: second")]
     return LATEX.format(
         caption=table.caption.translate(TEX),
         name=table.name,
-        narrow="\\footnotesize\\setlength{\\tabcolsep}{2.5pt}\n" if len(table.columns) > MANY_COLUMNS else "",
+        graphicx=",graphicx" if wide else "",
+        fit="\\resizebox{\\linewidth}{!}{" if wide else "",
+        fitted="}" if wide else "",
         alignment="l" + "c" * len(table.columns),
         head=f"{spans} \\\\\n{rules}\nMethod & {' & '.join(labels)} \\\\",
         body="\n\\midrule\n".join("\n".join(part) for part in (rows[:ranked], rows[ranked:]) if part),

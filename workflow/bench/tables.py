@@ -76,6 +76,8 @@ def _notes(table: Table) -> list[str]:
         return []
     counts = _grouped((column.group, str(cell.psnr.images)) for column, _, cell in cells)
     images = "Images: " + ", ".join(f"{group} {' or '.join(found)}" for group, found in counts.items()) + "."
+    if all(column.image for column, _, _ in cells):
+        images = "One image a column."
     labels = _grouped((cell.result.rows[0]["seed"], label) for _, label, cell in cells)
     seeds = _grouped((column, cell.result.rows[0]["seed"]) for column, _, cell in cells)
     if all(len(found) == 1 for found in seeds.values()):
