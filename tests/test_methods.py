@@ -89,11 +89,12 @@ def test_description(name: str, config: Config) -> None:
 def test_hyperparameters_are_declared(name: str, task: str, config: Config) -> None:
     """The workflow learns from the source alone whether there is something to tune."""
     method, section = registry.create(name, config), config.task(task)
-    for setting in section.settings():
-        found = method.hyperparameters_for(task, section.sigma(setting))
-        assert registry.entry(name).tunes(task) or not found
+    every = [method.hyperparameters_for(task, section.sigma(setting)) for setting in section.settings()]
+    assert registry.entry(name).tunes(task) == any(every)
+    for found in every:
+        assert len(found) <= 2, "the grid search takes two at most"
         for key, p in found.items():
-            assert p.low <= p.default <= p.high, key
+            assert 0 <= p.low <= p.default <= p.high and p.default > 0, f"{key}: the search multiplies"
             assert not p.log or p.low > 0, key
 
 
