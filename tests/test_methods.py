@@ -17,6 +17,7 @@ from bench import datasets, registry, tasks
 from bench.config import Config
 from bench.conventions import CONVENTIONS
 from bench.errors import UserError
+from bench.plan import Plan
 from bench.provenance import module_path
 
 METHODS = sorted(registry.catalogue())
@@ -279,6 +280,37 @@ def test_a_plug_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     finally:
         registry.catalogue.cache_clear()
         module_path.cache_clear()
+
+
+def test_the_source_says_what_a_class_inherits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inherited.py").write_text(
+        "from baselines import Method\n\n\n"
+        "class One(Method):\n    name = 'one'\n    tasks = ('mri',)\n    tuned_tasks = ('mri',)\n"
+        "    def weights_for(self, task, sigma):\n        return ()\n"
+        "    def hyperparameters_for(self, task, sigma):\n        return {}\n\n\n"
+        "class Two(One):\n    name = 'two'\n\n\n"
+        "class Three(Method):\n    name = 'three'\n    tasks = ('*',)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module_path.cache_clear()
+    one, two, three = registry._entries("inherited")
+    assert [entry.name for entry in (one, two, three)] == ["one", "two", "three"]
+    for entry in (one, two):
+        assert (entry.tasks, entry.needs_weights, entry.tunes("mri"), entry.tunes("deblur_gray")) == (
+            ("mri",), True, True, False,
+        )  # fmt: skip
+    assert not three.needs_weights
+    assert not three.tunes("mri"), "nothing to tune is defined"
+    module_path.cache_clear()
+
+
+def test_tuned_values_are_an_input_where_they_are_wanted(config: Config) -> None:
+    plan = Plan(config.model_copy(update={"hyperparameters": "tuned", "results": "r"}))
+    arguments = ("superres_color", "x2_sigma2.55", "deal")
+    assert plan.evaluation_hyperparameters(*arguments) == ["r/tuning/superres_color/x2_sigma2.55/deal.json"]
+    assert plan.evaluation_hyperparameters("denoise_gray", "sigma25", "deal") == []
+    assert plan.evaluation_hyperparameters("superres_color", "x2_sigma2.55", "truth") == []
+    assert Plan(config).evaluation_hyperparameters(*arguments) == []
 
 
 def test_the_example_in_the_interfaces_docstring_works(tmp_path: Path) -> None:
