@@ -295,6 +295,47 @@ def test_missing_weights_leave_a_reason_in_the_table(repository: Repository) -> 
     assert "not shipped with this installation" in (tables / "table1.md").read_text()
 
 
+BLEND = """
+from typing import ClassVar
+
+import torch
+
+from baselines import Hyperparameter, Method
+
+
+class Blend(Method):
+    name = "blend"
+    label = "Blend"
+    tasks = ("denoise_gray", "denoise_color")
+    hyperparameters: ClassVar = {"weight": Hyperparameter(0.9, 0.01, 1.0, log=True)}
+    tuned_tasks = ("denoise_gray",)
+
+    def reconstruct(self, y, operator, sigma, *, weight):
+        return weight * y + (1 - weight) * torch.nn.functional.avg_pool2d(y, 3, 1, 1, count_include_pad=False)
+"""
+
+
+def test_tuned_hyperparameters_reach_the_table(repository: Repository) -> None:
+    (repository.folder / "baselines" / "blend.py").write_text(BLEND)
+    validation = "{dataset: embedded_val_gray, crop: 32}"
+    tuning = f"tuning={{search: budget, evaluations: 9, tasks: {{denoise_gray: {validation}}}}}"
+    run = ["--config", "methods=[measurement,blend]", "results=results/tuned", "hyperparameters=tuned", tuning]
+    try:
+        assert repository.planned(*run)["tune_method"] == 1
+        repository.ran("table1", "tune", *run)
+        assert repository.planned(*run) == {}
+        more = repository.planned(*run[:-1], tuning.replace("9", "8"))
+    finally:
+        (repository.folder / "baselines" / "blend.py").unlink()
+    assert (more["tune_method"], more["evaluate_method"]) == (1, 1)
+    folder = repository.folder / "results/tuned/tuning/denoise_gray/sigma25"
+    assert {path.name for path in folder.iterdir()} == {f"blend.{kind}" for kind in ("csv", "json", "png", "pdf")}
+    chosen = json.loads((folder / "blend.json").read_text())["hyperparameters"]
+    assert 0.01 <= chosen["weight"] < 0.9
+    rows = (repository.folder / "results/tuned/evaluate/denoise_gray/sigma25/blend.csv").read_text().splitlines()
+    assert len(rows) > 1 and all(f'{{""weight"":{chosen["weight"]}}}' in row for row in rows[1:])
+
+
 def test_lint_and_format_are_clean() -> None:
     linted = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True)
     assert linted.returncode == 0, linted.stdout + linted.stderr
