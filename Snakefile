@@ -33,7 +33,9 @@ wildcard_constraints:
 include: "workflow/rules/download.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/tune.smk"
+include: "workflow/rules/mri.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/time.smk"
 include: "workflow/rules/tables.smk"
 
 

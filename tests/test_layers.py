@@ -17,10 +17,13 @@ BENCH_MAY = {
     "registry": {"deal", "baselines"},
     "adapter": {"deal", "baselines"},  # DEAL as one of the methods
     "training_job": {"deal"},
+    "tasks": {"deal"},  # its forward operators
+    "mri": {"deal"},
     "__main__": {"deal"},  # on top of all rooms
 }
 RESULTS_ONLY = (
     "tables",
+    "timing_table",
     "cells",
     "stats",
     "render",

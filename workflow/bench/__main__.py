@@ -100,6 +100,22 @@ def evaluate(options: argparse.Namespace) -> None:
     evaluate(_config(options), options.task, options.setting, options.method, Path(options.output), *found)
 
 
+def time(options: argparse.Namespace) -> None:
+    _threads(options)
+    from bench.timing import measure
+
+    found = [Path(path) if path else None for path in (options.weights, options.hyperparameters)]
+    measure(_config(options), options.task, options.setting, options.method, Path(options.output), *found)
+
+
+def prepare_mri(options: argparse.Namespace) -> None:
+    _threads(options)
+    from bench.mri_prepare import prepare
+
+    config = _config(options)
+    prepare(config, Path(options.output or config.tasks.mri.samples(config.cache)))
+
+
 def tune(options: argparse.Namespace) -> None:
     _threads(options)
     from bench.tune import tune
@@ -122,7 +138,16 @@ def table(options: argparse.Namespace) -> None:
 
     config = _config(options)
     keys = layouts.results(config, options.table)
-    paths = [Path(config.results, "evaluate", task, setting, f"{method}.csv") for task, setting, method in keys]
+    timed = layouts.is_timing(config, options.table)
+    folder = Path(config.results, "timing" if timed else "evaluate")
+    paths = [folder / task / setting / f"{method}.csv" for task, setting, method in keys]
+    if timed:
+        from bench import timing_table
+
+        times = timing_table.build(layouts.timing_layout(config, options.table), timing_table.read(paths))
+        timing_table.write(times, config.results)
+        print(timing_table.render_markdown(times))
+        return
     built = tables.build(layouts.layout(config, options.table), tables.read_results(paths))
     tables.write(built, config.results)
     print(tables.render_markdown(built))
@@ -225,6 +250,14 @@ def _parser() -> argparse.ArgumentParser:
     job(added, "task", "setting", "method", "output")
     added.add_argument("--weights", help="file written by the verb weights")
     added.add_argument("--hyperparameters", help="file written by the tuning (that beside the results)")
+    threads(added)
+    added = verb(time, "measure the seconds of a reconstruction; leave the machine alone meanwhile")
+    job(added, "task", "setting", "method", "output")
+    added.add_argument("--weights", help="file written by the verb weights")
+    added.add_argument("--hyperparameters", help="file written by the tuning (that beside the results)")
+    threads(added)
+    added = verb(prepare_mri, "turn the source of MRI data into samples")
+    added.add_argument("--output", help="JSON file that lists them (in the cache)")
     threads(added)
     added = verb(tune, "choose a method's hyperparameters on validation images")
     job(added, "task", "setting", "method", "output")

@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -138,7 +139,6 @@ class Solver(Section):
 class TaskSection(Section):
     """What every task has. Its settings are the points of a grid; one job is one task, setting and method."""
 
-    dataset: str = Field(description="Test data set.")
     seed: int = Field(0, ge=0, description="numpy seed set before every image, the same for all methods.")
     subset: Count | None = Field(None, description="Use only the first n images; null: all.")
     hyperparameters: Literal["tuned", "paper"] | None = Field(
@@ -173,7 +173,7 @@ class TaskSection(Section):
 
     def datasets(self) -> list[str]:
         """Data sets of the registry that the task reads."""
-        return [self.dataset]
+        raise NotImplementedError
 
     def selection(self) -> dict[str, Any]:
         """Which items of a setting are used, beside the number of images."""
@@ -189,7 +189,17 @@ class TaskSection(Section):
         return {**self.parameters(setting), **shared}
 
 
-class Denoise(TaskSection):
+class ImageSection(TaskSection):
+    """A task on the images of a data set."""
+
+    dataset: str = Field(description="Test data set.")
+
+    def datasets(self) -> list[str]:
+        """The images."""
+        return [self.dataset]
+
+
+class Denoise(ImageSection):
     """A denoising task: y = x + n."""
 
     crop: Count | None = Field(description="Side of the square cut from the centre; null keeps whole images.")
@@ -203,7 +213,7 @@ class Denoise(TaskSection):
         return {f"sigma{sigma:g}": {"sigma_255": sigma} for sigma in self.sigmas_255}
 
 
-class Superres(TaskSection):
+class Superres(ImageSection):
     """Super-resolution: y = every s-th pixel of the blurred image, plus noise; each image once a kernel."""
 
     crop: Count | None = Field(
@@ -242,7 +252,7 @@ LEVIN_SIZES = (19, 17, 15, 27, 13, 21, 23, 23)
 """Sides of the eight motion-blur kernels of Levin et al. (2009), in the order of Levin09.mat."""
 
 
-class Deblur(TaskSection):
+class Deblur(ImageSection):
     """Deblurring: y = circular blur of x by a motion kernel, plus noise."""
 
     crop: Count | None = Field(None, description="Side of the square cut from the centre; null: whole images.")
@@ -294,7 +304,7 @@ class Phantom(Section):
     seed: int = Field(0, ge=0, description="numpy seed of the first volume; one more for each following one.")
 
 
-class Mri(Section):
+class Mri(TaskSection):
     """MRI: y = (F S x + n) · mask, with coil sensitivities S and the orthonormal FFT F."""
 
     source: Literal["zenodo", "fastmri", "phantom"] = Field(
@@ -317,28 +327,61 @@ class Mri(Section):
     contrasts: Annotated[list[Literal["pd", "pdfs"]], Field(min_length=1)] = Field(
         ["pd", "pdfs"], description="Proton density, without and with fat suppression."
     )
-    sigma: Positive = Field(
+    noise_std: Positive = Field(
         0.002,
         description="Standard deviation of the noise in the real and in the imaginary part of y; x has maximum 1.",
     )
     validation: int = Field(10, ge=0, description="Volumes of each contrast, the first by name, for tuning.")
     test: Count = Field(50, description="Volumes of each contrast, the next by name, for the tables.")
+    split: Literal["test", "validation"] = Field("test", description="Which of them are reconstructed.")
     exclude: list[str] = Field(
         ["file1000007", "file1000903"], description="Volumes of fastMRI left out: too noisy to serve as truth."
     )
     calibration_width: Annotated[int, Field(ge=8)] = Field(
         24, description="Side of the central k-space from which ESPIRiT estimates the sensitivities (raw files)."
     )
-    crop: Count = Field(320, description="Side of the central square that is scored (smaller images: the largest).")
     phantom: Phantom = Field(default_factory=Phantom, description="Volumes of the source `phantom`.")
-    seed: int = Field(0, ge=0, description="numpy seed set before every image's noise, the same for all methods.")
-    subset: Count | None = Field(None, description="Use only the first n images of each setting; null: all.")
+    varied: ClassVar[tuple[str, ...]] = ("samplings", "contrasts")
+
+    @model_validator(mode="after")
+    def _samplings_are_named(self) -> "Mri":
+        for name in self.samplings:
+            if not re.fullmatch(r"(single|multi)[a-z0-9]*", name):
+                raise ValueError(f"tasks.mri.samplings: '{name}' does not begin with single or multi")
+        return self
+
+    def grid(self) -> dict[str, dict[str, Any]]:
+        """`single4_pd`."""
+        sigma = {"sigma_255": 255 * self.noise_std}
+        return {
+            f"{name}_{contrast}": {"sampling": name, "contrast": contrast, **sampling.model_dump(), **sigma}
+            for name, sampling in self.samplings.items()
+            for contrast in self.contrasts
+        }
+
+    def sigma(self, setting: str) -> float:
+        """The noise in each part of y."""
+        self.parameters(setting)
+        return self.noise_std
+
+    def datasets(self) -> list[str]:
+        """The listing of the record, if it is downloaded."""
+        return ["mri_zenodo"] if self.source == "zenodo" and self.path is None else []
+
+    @property
+    def data_name(self) -> str:
+        """What result rows call the data."""
+        return f"mri_{self.source}"
 
     def preparation(self) -> dict[str, Any]:
         """What the prepared samples depend on."""
-        unused = {"crop", "seed", "subset", *(() if self.source == "phantom" else ("phantom",))}
-        unused |= {"exclude", "calibration_width"} if self.source == "zenodo" else {"sigma"}
+        unused = {"seed", "subset", "hyperparameters", "split", *(() if self.source == "phantom" else ("phantom",))}
+        unused |= {"exclude", "calibration_width"} if self.source == "zenodo" else {"noise_std"}
         return self.model_dump(mode="json", exclude=unused)
+
+    def samples(self, cache: str | os.PathLike[str]) -> str:
+        """The file that lists the prepared samples; another preparation has another name."""
+        return f"{os.fspath(cache)}/mri/{self.source}-{digest(self.preparation())}.json"
 
 
 class Tasks(Section):
@@ -356,6 +399,7 @@ class Tasks(Section):
     deblur_gray: Deblur = Field(
         default_factory=lambda: Deblur(dataset="set3_gray"), description="Gray deblurring (Table 5)."
     )
+    mri: Mri = Field(default_factory=Mri, description="Magnetic resonance imaging (Tables 3 and 4).")
 
 
 class Validation(Section):
@@ -403,6 +447,24 @@ class Table(Section):
     tolerance: Positive = Field(0.05, description="Largest difference to the paper, in dB, that counts as a match.")
 
 
+class TimingTable(Section):
+    """A table of reconstruction times."""
+
+    caption: str = Field(description="Its title.")
+    tasks: Annotated[list[str], Field(min_length=1)] = Field(description="Tasks shown, left to right.")
+    methods: list[str] | None = Field(
+        None, description="Rows, top to bottom; null: those of `methods` that serve one of its tasks, but no oracles."
+    )
+
+
+class Timing(Section):
+    """How times are measured (Table 4)."""
+
+    warmup: int = Field(1, ge=0, description="Unmeasured calls before the first measured one of every image shape.")
+    repeats: Count = Field(3, description="Measured calls for each image.")
+    images: Count | None = Field(10, description="First n images of each setting; null: all.")
+
+
 class Tables(Section):
     table1: Table = Field(
         default_factory=lambda: Table(caption="Denoising", tasks=["denoise_gray", "denoise_color"]),
@@ -411,6 +473,13 @@ class Tables(Section):
     table2: Table = Field(
         default_factory=lambda: Table(caption="Colour super-resolution", tasks=["superres_color"]),
         description="Table 2: PSNR of super-resolution.",
+    )
+    table3: Table = Field(
+        default_factory=lambda: Table(caption="MRI", tasks=["mri"]), description="Table 3: PSNR of MRI."
+    )
+    table4: TimingTable = Field(
+        default_factory=lambda: TimingTable(caption="MRI, seconds per reconstruction", tasks=["mri"]),
+        description="Table 4: times of MRI.",
     )
     table5: Table = Field(
         default_factory=lambda: Table(caption="Gray deblurring", tasks=["deblur_gray"]),
@@ -472,6 +541,7 @@ class Config(Section):
     tuning: Tuning = Field(default_factory=Tuning, description="How hyperparameters are tuned (target `tune`).")
     solver: Solver = Field(default_factory=Solver, description="DEAL's solver at test time.")
     training: Trainings = Field(default_factory=Trainings, description="DEAL's training.")
+    timing: Timing = Field(default_factory=Timing, description="How times are measured.")
     tables: Tables = Field(default_factory=Tables, description="What the tables show.")
 
     @model_validator(mode="after")
@@ -516,9 +586,11 @@ class Config(Section):
 
     def for_tuning(self, task: str) -> "Config":
         """The same with the validation images of `task` in place of its test images."""
+        if isinstance(section := self.task(task), Mri):
+            section = section.model_copy(update={"split": "validation", "subset": None})
+            return self.model_copy(update={"subset": None, "tasks": self.tasks.model_copy(update={task: section})})
         if (images := self.tuning.tasks.get(task)) is None:
             raise UserError(f"tuning.tasks.{task} is missing: it names the validation images of {task}")
-        section = self.task(task)
         changes: dict[str, Any] = {"dataset": images.dataset, "subset": images.subset}
         section = section.model_copy(update=changes | ({"crop": images.crop} if images.crop else {}))
         return self.model_copy(update={"subset": None, "tasks": self.tasks.model_copy(update={task: section})})
@@ -563,7 +635,7 @@ def tuning_part(config: Config, task: str, setting: str, method: str) -> dict[st
         **evaluation_part(validation, task, setting, method),
         **own,
         "tuning": search,
-        "test": config.task(task).dataset,
+        "test": config.task(task).datasets(),
     }
 
 

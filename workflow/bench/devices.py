@@ -33,6 +33,14 @@ def refuse_cpu_by_accident(config: Config) -> None:
         raise UserError(NO_GPU)
 
 
+def synchronise(device: "torch.device") -> None:
+    """Wait until the device has done what it was given."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def select_device(wanted: str) -> "torch.device":
     """`auto`, `cpu` or `cuda` as a torch device; a UserError if CUDA is asked for and absent."""
     import torch

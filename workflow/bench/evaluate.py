@@ -100,7 +100,7 @@ def evaluate(
     record = Record(code_modules(method), config.digest())
     section, kind = config.task(task), tasks.get(task)
     sigma = section.sigma(setting)  # an unknown setting ends here
-    described = kind.data(section)
+    described = kind.data(section, Path(config.cache))
     instance = registry.create(method, config)
     if not instance.serves(task):
         _finish(output, [], record, missing=f"{instance.label} does not serve the task {task}", data=described)

@@ -45,8 +45,11 @@ class Task(Protocol):
     def items(self, section: TaskSection, setting: str, cache: Path, subset: int | None = None) -> list[Source]:
         """The items of one setting, of the first `subset` images (None: all), in the order of the table's rows."""
 
-    def data(self, section: TaskSection) -> dict[str, Any]:
+    def data(self, section: TaskSection, cache: Path) -> dict[str, Any]:
         """Identity of the data, for digests and sidecars: at least `dataset` (its name) and `digest`."""
+
+    def hashes(self, section: TaskSection, cache: Path) -> dict[str, str]:
+        """sha256 of each image's content → its name, to tell whether two sets share one."""
 
 
 class ImageTask:
@@ -72,7 +75,11 @@ class ImageTask:
             for suffix, more in variants
         ]
 
-    def data(self, section: TaskSection) -> dict[str, Any]:
+    def hashes(self, section: Any, cache: Path) -> dict[str, str]:
+        """See `Task.hashes`."""
+        return datasets.image_hashes(section.dataset, cache)
+
+    def data(self, section: TaskSection, cache: Path) -> dict[str, Any]:
         """See `Task.data`; data sets beside the images are listed under `also`."""
         first, *others = [datasets.get(name) for name in section.datasets()]
         also = {other.name: other.digest for other in others}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from bench import registry
-from bench.config import LEVIN_SIZES, Config, Deblur, Denoise, Superres
+from bench.config import LEVIN_SIZES, Config, Deblur, Denoise, Mri, Superres, TimingTable
 from bench.conventions import CONVENTIONS
 from bench.errors import UserError
 
@@ -29,10 +29,11 @@ def results(config: Config, table: str) -> list[tuple[str, str, str]]:
 def layout(config: Config, table: str) -> dict[str, Any]:
     """The layout of `table` for `bench.tables.build`."""
     section = _section(config, table)
+    remarks = [REMARKS[found.source] for task in section.tasks if isinstance(found := config.task(task), Mri)]
     return {
         "table": table,
         "caption": section.caption,
-        "convention": "; ".join(dict.fromkeys(CONVENTIONS[task].text for task in section.tasks)),
+        "convention": "; ".join(dict.fromkeys([*(CONVENTIONS[t].text for t in section.tasks), *filter(None, remarks)])),
         "tolerance": section.tolerance,
         "columns": [column for task in section.tasks for column in _columns(task, config)],
         "methods": [
@@ -48,6 +49,23 @@ def layout(config: Config, table: str) -> dict[str, Any]:
     }
 
 
+def is_timing(config: Config, table: str) -> bool:
+    """Whether `table` shows times."""
+    return isinstance(_section(config, table), TimingTable)
+
+
+def timing_layout(config: Config, table: str) -> dict[str, Any]:
+    """The layout of a table of times for `bench.timing_table.build`."""
+    section = _section(config, table)
+    entries = map(registry.entry, _methods(config, section))
+    return {
+        "table": table,
+        "caption": section.caption,
+        "columns": [column for task in section.tasks for column in _columns(task, config)],
+        "methods": [{"name": entry.name, "label": entry.label, "paper": entry.label} for entry in entries],
+    }
+
+
 def _section(config: Config, table: str) -> Any:
     known = type(config.tables).model_fields
     if table not in known:
@@ -58,6 +76,8 @@ def _section(config: Config, table: str) -> Any:
 def _methods(config: Config, section: Any) -> list[str]:
     """The rows of a table."""
     serving = [m for m in config.methods if any(registry.entry(m).serves(task) for task in section.tasks)]
+    if isinstance(section, TimingTable):
+        serving = [m for m in serving if not registry.entry(m).oracle]
     return section.methods or serving
 
 
@@ -124,9 +144,36 @@ def _deblur(task: str, section: Deblur) -> Iterator[dict[str, Any]]:
                 yield column | {"label": "mean", "paper": paper, "images_expected": None}
 
 
+REMARKS = {
+    "zenodo": "",
+    "fastmri": "masks and sensitivities are drawn and estimated anew, which shifts values by up to about 0.1 dB",
+    "phantom": "the images are phantoms, so that nothing here can be compared with the paper",
+}
+"""Source of MRI data → what is to be said of it."""
+
+
+def _mri(task: str, section: Mri) -> Iterator[dict[str, Any]]:
+    """A column a sampling and contrast."""
+    real = section.source != "phantom"
+    dataset = section.data_name if real else "mri_zenodo"
+    if section.noise_std != 0.002:
+        dataset += " (noise of standard deviation 0.002)"
+    for setting, values in section.grid().items():
+        coils, contrast = values["sampling"].rstrip("0123456789"), values["contrast"].upper()
+        yield {
+            "setting": setting,
+            "group": f"{values['acceleration']:g}-fold, {coils}-coil",
+            "label": contrast,
+            "paper": f"{coils}-coil/acceleration={values['acceleration']:g}/{contrast}",
+            "images_expected": 50 if real else None,
+            "dataset": dataset,
+        }
+
+
 COLUMNS: dict[type, Callable[[str, Any], Iterator[dict[str, Any]]]] = {
     Denoise: _denoise,
     Superres: _superres,
     Deblur: _deblur,
+    Mri: _mri,
 }
 """Kind of task → its columns."""

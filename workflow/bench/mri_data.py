@@ -9,7 +9,8 @@
 `<sampling>` is a name like `single4` or `multi8`: single coil (S = 1) or multi-coil, and the acceleration.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def write_sample(path: Path, sample: Sample, **attributes: Any) -> None:
         handle.attrs.update({"format": FORMAT, **about, **attributes})
 
 
-def read_sample(path: Path, samplings: Iterable[str] | None = None) -> Sample:
+def read_sample(path: Path, samplings: Sequence[str] | None = None) -> Sample:
     """Read and check a sample.
 
     Args:
@@ -85,13 +86,32 @@ def read_sample(path: Path, samplings: Iterable[str] | None = None) -> Sample:
         about = {key: _text(handle, key, None, path) for key in ("volume", "source")}
         about["contrast"] = _text(handle, "contrast", CONTRASTS, path)
         about["split"] = _text(handle, "split", SPLITS, path)
-        names = list(samplings or (name for name in handle if isinstance(handle[name], h5py.Group)))
+        names = [name for name in handle if isinstance(handle[name], h5py.Group)] if samplings is None else samplings
         masks = {name: array(handle, f"{name}/mask", np.uint8, 2, path) for name in names}
         measured = {n: array(handle, f"{n}/y", np.complex64, 3, path) for n in names if f"{n}/y" in handle}
         x, smaps = array(handle, "x", np.float32, 2, path), array(handle, "smaps", np.complex64, 3, path)
     sample = Sample(x=x, smaps=smaps, masks=masks, measured=measured, **about)
     check(sample, str(path))
     return sample
+
+
+def read_listing(output: Path) -> dict[str, Any]:
+    """What `bench.mri_prepare.prepare` wrote: source, digest, and the samples with their files."""
+    if not output.is_file():
+        raise UserError(f"{output}: no such file; make it: snakemake mri_samples")
+    try:
+        listing = json.loads(output.read_text(encoding="utf-8"))
+        listing["digest"], listing["samples"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{output}: not a list of samples; delete it and run snakemake mri_samples") from None
+    return listing
+
+
+def samples(output: Path, contrast: str, split: str) -> list[tuple[str, Path]]:
+    """(volume, file) of the prepared samples, by volume; `output` is as for `read_listing`."""
+    listed = read_listing(output)["samples"]
+    found = [s for s in listed if (s["contrast"], s["split"]) == (contrast, split)]
+    return sorted((s["volume"], output.with_suffix("") / s["file"]) for s in found)
 
 
 def check(sample: Sample, where: str) -> None:

@@ -7,7 +7,6 @@ Two things differ from it, since the authors' random state and program (BART 0.8
 masks are seeded with the volume's name, fastMRI's own convention for validation, and sigpy computes the maps.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,25 +46,6 @@ def prepare(config: Config, output: Path) -> None:
         listed.append({**about, "file": str(path.relative_to(folder)), "sha256": sha256(path)})
     data = digest([{k: v for k, v in sample.items() if k != "file"} for sample in listed])
     write_json(output, {"source": section.source, "digest": data, "preparation": part, "samples": listed})
-
-
-def read_listing(output: Path) -> dict[str, Any]:
-    """What `prepare` wrote."""
-    if not output.is_file():
-        raise UserError(f"{output}: no such file; make it: snakemake mri_samples")
-    try:
-        listing = json.loads(output.read_text(encoding="utf-8"))
-        listing["digest"], listing["samples"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{output}: not a list of samples; delete it and run snakemake mri_samples") from None
-    return listing
-
-
-def samples(output: Path, contrast: str, split: str) -> list[tuple[str, Path]]:
-    """(volume, file) of the prepared samples, by volume; `output` is what `prepare` wrote."""
-    listed = read_listing(output)["samples"]
-    found = [s for s in listed if (s["contrast"], s["split"]) == (contrast, split)]
-    return sorted((s["volume"], output.with_suffix("") / s["file"]) for s in found)
 
 
 def _is_made(path: Path, key: str) -> bool:

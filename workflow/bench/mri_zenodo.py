@@ -104,7 +104,7 @@ def _members(config: Config) -> tuple[dict[str, Reader], str]:
 
 def _folder(section: Mri, sampling: str) -> str:
     kind, s = "single" if is_single(sampling) else "multi", section.samplings[sampling]
-    return f"{kind}coil_acc_{s.acceleration:g}_cf_{s.center_fraction:g}_noisesd_{section.sigma:g}"
+    return f"{kind}coil_acc_{s.acceleration:g}_cf_{s.center_fraction:g}_noisesd_{section.noise_std:g}"
 
 
 def _sample(volume: str, contrast: str, split: str, parts: dict[str, Tensors], where: str) -> Sample:

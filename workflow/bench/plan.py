@@ -74,7 +74,8 @@ class Plan:
     def table(self, table: str) -> list[str]:
         """Results shown in `table`."""
         keys = layouts.results(self.config, table)
-        return [f"{self.results}/evaluate/{task}/{setting}/{method}.csv" for task, setting, method in keys]
+        folder = "timing" if layouts.is_timing(self.config, table) else "evaluate"
+        return [f"{self.results}/{folder}/{task}/{setting}/{method}.csv" for task, setting, method in keys]
 
     def tables(self) -> list[str]:
         """All tables of the configuration."""
@@ -82,11 +83,38 @@ class Plan:
 
     def table_part(self, table: str) -> str:
         """Digest of the layout of `table`."""
-        return cfg.digest(layouts.layout(self.config, table))
+        make = layouts.timing_layout if layouts.is_timing(self.config, table) else layouts.layout
+        return cfg.digest(make(self.config, table))
 
     def evaluation_data(self, task: str) -> list[str]:
-        """Manifests of the data sets that `task` reads."""
-        return [self.manifest(name) for name in self.config.task(task).datasets()]
+        """Manifests of the data sets that `task` reads, or the list of its prepared samples."""
+        return self._data(self.config.task(task))
+
+    def _data(self, section: cfg.TaskSection) -> list[str]:
+        if isinstance(section, cfg.Mri):
+            return [self.mri_samples()]
+        return [self.manifest(name) for name in section.datasets()]
+
+    def mri_samples(self) -> str:
+        """The list of the prepared MRI samples."""
+        return self.config.tasks.mri.samples(self.cache)
+
+    def mri_sources(self) -> list[str]:
+        """Manifests of what they are made from."""
+        return [self.manifest(name) for name in self.config.tasks.mri.datasets()]
+
+    def mri_part(self) -> str:
+        """Digest of what they depend on in the configuration."""
+        return cfg.digest(self.config.tasks.mri.preparation())
+
+    def timing_part(self, task: str, setting: str, method: str) -> str:
+        """Digest of what one measurement of times depends on in the configuration."""
+        limits = self.config.timing.model_dump(mode="json")
+        return cfg.digest([self.evaluation_part(task, setting, method), limits, self.config.device])
+
+    def timing_code(self, method: str) -> str:
+        """Digest of the code that is timed, and of that which times."""
+        return self.code("bench.timing", registry.entry(method).module)
 
     def evaluation_weights(self, task: str, method: str) -> list[str]:
         """The file that says where the weights of `method` are, if it needs any."""
@@ -120,7 +148,7 @@ class Plan:
     def tuning_data(self, task: str) -> list[str]:
         """Manifests of the data sets that the tuning for `task` reads."""
         with ending_in_one_line():
-            return [self.manifest(name) for name in self.config.for_tuning(task).task(task).datasets()]
+            return self._data(self.config.for_tuning(task).task(task))
 
     def tuning_part(self, task: str, setting: str, method: str) -> str:
         """Digest of what one tuning depends on in the configuration."""

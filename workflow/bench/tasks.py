@@ -18,6 +18,7 @@ from bench.config import Deblur, Denoise, Superres, did_you_mean
 from bench.errors import UserError
 from bench.items import IMAGE, ImageTask, Item, Source, Task, centre_crop, checked, prepared, tensor
 from bench.kernels import KERNEL
+from bench.mri import MriTask
 from deal.operators import Blur, Downsampling, Identity
 
 __all__ = ["TASKS", "Identity", "Item", "Source", "Task", "centre_crop", "checked", "get"]
@@ -93,7 +94,6 @@ class Deblurring(ImageTask):
         return Item(image, tensor(x), tensor(y), Blur(torch.from_numpy(kernel)), sigma)
 
 
-# MRI's task is a class of its own module (its items do not come from a set of images); its place is here.
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
         task.name: task
@@ -102,6 +102,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             Denoising("denoise_color", 3),
             SuperResolution(),
             Deblurring(),
+            MriTask(),
         )
     }
 )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from bench import datasets, registry, search, tasks
+from bench import registry, search, tasks
 from bench.config import Config, digest, evaluation_part
 from bench.conventions import CONVENTIONS
 from bench.devices import select_device
@@ -60,7 +60,7 @@ def tune(config: Config, task: str, setting: str, method: str, output: Path, wei
     section, kind, device = validation.task(task), tasks.get(task), select_device(config.device)
     refuse_test_images(config, task)
     items = kind.items(section, setting, Path(config.cache), section.subset)
-    described = kind.data(section)
+    described = kind.data(section, Path(config.cache))
     hashes = {name: entry["sha256"] for name, entry in found.items()}
     part = evaluation_part(validation, task, setting, method)
     key = digest([part, described, hashes, code_digest(code_modules(method))])
@@ -150,9 +150,10 @@ class Score:
 
 def refuse_test_images(config: Config, task: str) -> None:
     """A UserError if a validation image of `task` is, byte for byte, one of its test images."""
-    names = [config.for_tuning(task).task(task).dataset, config.task(task).dataset]
-    validation, test = (datasets.image_hashes(name, Path(config.cache)) for name in names)
+    sections, kind = (config.for_tuning(task).task(task), config.task(task)), tasks.get(task)
+    validation, test = (kind.hashes(section, Path(config.cache)) for section in sections)
     if shared := sorted(validation[key] for key in set(validation) & set(test)):
+        names = [kind.data(section, Path(config.cache))["dataset"] for section in sections]
         raise UserError(
             f"tuning.tasks.{task}.dataset: {names[0]} shares {', '.join(shared)} with the test set {names[1]}; "
             "hyperparameters must be chosen on other images"

@@ -13,6 +13,18 @@ rule table2:
         f"{plan.results}/tables/table2.md",
 
 
+rule table3:
+    """MRI."""
+    input:
+        f"{plan.results}/tables/table3.md",
+
+
+rule table4:
+    """MRI, times."""
+    input:
+        f"{plan.results}/tables/table4.md",
+
+
 rule table5:
     """Gray deblurring."""
     input:
@@ -39,7 +51,7 @@ rule make_table:
     threads: 1
     params:
         config=plan.config_file,
-        code=plan.code("bench.tables", "bench.layouts"),
+        code=plan.code("bench.tables", "bench.timing_table", "bench.layouts"),
         part=lambda wildcards: plan.table_part(wildcards.table),
     shell:
         "python -m bench table {wildcards.table} --config {params.config} 2>&1 | tee {log}"
