@@ -1,8 +1,8 @@
 """Fixed-point solvers of DEAL.
 
 Both look for x = T(x), where T(x) solves A(x) u = b with A(x) = HᵀH + λ Wᵀ M(x)² W and b = Hᵀy (paper, eq. 6-8).
-`reference` is the authors' algorithm: conjugate gradients to an absolute tolerance for each mask. `fast` takes one
-preconditioned step (or a few) per mask and accelerates the outer map (Anderson), with a guard.
+`reference` is the authors' algorithm: conjugate gradients to an absolute tolerance for each mask. `fast` makes few
+preconditioned CG steps per mask and accelerates the outer map (Anderson), with a guard.
 
 Legend: b right side, r = b − A(x)x residual, d correction, m2 squared mask, P preconditioner.
 """
@@ -15,7 +15,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from deal.preconditioner import Preconditioner
+
 _TINY = 1e-30
+_ETA = 0.2  # how far an inner solve reduces its residual
+_MAX_INNER = 12  # CG iterations of an inner solve
+_MEMORY = 8  # Anderson's
+_ROUGH_TOL = 2e-3  # residual at which bfloat16 has done its part
 
 
 class ConvergenceWarning(UserWarning):
@@ -69,6 +75,10 @@ class NormalEquations:
         self.W = model.W.bind(self.norm.rsqrt(), dtype)
         self.W_mask = model.W_mask.bind(dtype=dtype)
         self.applications = self.masks = 0
+
+    def lowered(self, dtype: torch.dtype) -> "NormalEquations":
+        """The same equations with convolutions in a lower precision, and counters of their own."""
+        return NormalEquations(self.model, self.operator, self.sigma, self.lmbda[:, 0, 0, 0], dtype, self.norm)
 
     def mask_squared(self, x: Tensor) -> Tensor:
         """M(x)², in the dtype of the convolutions."""
@@ -132,7 +142,7 @@ def solve(
         lmbda: λ; None means κ(σ), the denoising value.
         tol: relative fixed-point residual asked for; `reference` uses it as ε_out.
         algorithm: "fast" or "reference".
-        x0: start (B, C, H, W); default 0 for `reference` (as in the paper), Hᵀy for `fast`.
+        x0: start (B, C, H, W); default 0 for `reference` (as in the paper), a Wiener estimate for `fast`.
         cg_tol: ε_in of `reference`, on the squared norm of the residual divided by (1 + λ).
         max_outer, max_cg: caps on mask updates and, for `reference`, on CG iterations per mask.
         clip: clip the result to [0, 1], as for every figure of the paper but MRI.
@@ -166,10 +176,9 @@ def solve(
         if algorithm == "reference":
             x = torch.zeros_like(b) if x0 is None else x0.to(b)
             x, outer, cg = _reference(system, b, x, tol, cg_tol, max_outer, max_cg, record, callback)
-            residual = fixed_point_residual(system, b, x)
+            residual = fixed_point_residual(system, b, x, tol)
         else:
-            x = b if x0 is None else x0.to(b)
-            x, outer, residual = _fast(system, b, x, tol, max_outer, record, callback)
+            x, outer, residual = _fast(system, b, None if x0 is None else x0.to(b), tol, max_outer, record, callback)
             cg = []
         converged = residual <= tol
         if outer >= max_outer and not converged.all():
@@ -192,12 +201,44 @@ def solve(
         )
 
 
-def fixed_point_residual(system: NormalEquations, b: Tensor, x: Tensor, m2=None, r=None, P=None) -> Tensor:
-    """‖T(x) − x‖/‖x‖ of each sample, (B,), with T(x) − x = A(x)⁻¹ r solved to 5 %."""
-    m2 = system.mask_squared(x) if m2 is None else m2
-    r = b - system.apply(x, m2) if r is None else r
-    d, _ = conjugate_gradients(lambda p: system.apply(p, m2), r, torch.zeros_like(x), 0.05, 200, True, P)
-    return norms(d) / norms(x).clamp(min=_TINY)
+def correction(apply, r: Tensor, P, eta: float, max_iter: int, floor: float | Tensor = 0.0, d: Tensor | None = None):
+    """d ≈ A⁻¹ r by preconditioned CG from 0 (or from d), each sample stopping by itself; returns (d, P⁻¹(r − A d)).
+
+    A sample stops when its residual, in the norm of P⁻¹, has fallen by the factor `eta`, or when ‖P⁻¹(r − A d)‖ is
+    below `floor`.
+    """
+    d = torch.zeros_like(r) if d is None else d
+    z = P(r)
+    p, rz = z, inner(r, z)
+    limit = eta**2 * rz
+    for _ in range(max_iter):
+        active = (rz > limit) & (norms(z) > floor)[:, None, None, None]
+        if not active.any():
+            break
+        Ap = apply(p)
+        step = torch.where(active, rz / inner(p, Ap).clamp(min=_TINY), 0)
+        d, r = d + step * p, r - step * Ap
+        z = P(r)
+        rz_new = inner(r, z)
+        p, rz = torch.where(active, z + rz_new / rz.clamp(min=_TINY) * p, p), torch.where(active, rz_new, rz)
+    return d, z
+
+
+def fixed_point_residual(system: NormalEquations, b: Tensor, x: Tensor, tol: float, m2=None, r=None, P=None, d=None):
+    """‖T(x) − x‖/‖x‖ of each sample, (B,), with T(x) − x = A(x)⁻¹ (b − A(x)x) to 5 % of itself or of `tol`.
+
+    What the linear solve leaves is added, so that the value errs to the safe side. With m2 = M(x)², r = b − A(x)x and
+    a preconditioner at hand nothing is computed twice; d may hold an approximation of T(x) − x.
+    """
+    if m2 is None:
+        m2 = system.mask_squared(x)
+        r = b - system.apply(x, m2)
+    P = Preconditioner(system, b.shape).update(m2) if P is None else P
+    size = norms(x).clamp(min=_TINY)
+    if d is not None:
+        r = r - system.apply(d, m2)
+    d, left = correction(lambda p: system.apply(p, m2), r, P, 0.02, 200, 0.05 * tol * size, d)
+    return (norms(d) + norms(left)) / size
 
 
 def _reference(system, b, x, tol, cg_tol, max_outer, max_cg, record, callback):
@@ -226,53 +267,6 @@ def _reference(system, b, x, tol, cg_tol, max_outer, max_cg, record, callback):
     return x, outer, cg_counts
 
 
-class Preconditioner:
-    """P⁻¹ with P = HᵀH + λ Wᵀ C W in the Fourier domain, C the mean squared mask of each channel.
-
-    WᵀCW is summed from the autocorrelations of the composite kernels; colour images are first rotated to an opponent
-    basis in which the three components are treated as uncorrelated. Exact inverses are not needed, only a close one.
-    """
-
-    _BASIS = ((1, 1, 1), (1, 0, -1), (1, -2, 1))
-
-    def __init__(self, system: NormalEquations, shape: torch.Size):
-        kernels = system.model.W.effective_kernels() * system.norm.rsqrt()
-        self.shape, self.lmbda = shape, system.lmbda
-        self.basis = None
-        if shape[1] == 3:
-            basis = torch.tensor(self._BASIS, dtype=kernels.dtype, device=kernels.device)
-            self.basis = basis / basis.norm(dim=1, keepdim=True)
-            kernels = torch.einsum("uc,nchw->nuhw", self.basis, kernels)
-        reach = kernels.shape[-1] - 1
-        grid = 2 ** math.ceil(math.log2(2 * reach + 1))
-        self._power = torch.fft.rfft2(kernels, s=(grid, grid)).abs().square()
-        offsets = torch.arange(-reach, reach + 1, device=kernels.device)
-        self._near = (offsets % grid, offsets % grid)
-        self._rows, self._cols = offsets % shape[-2], offsets % shape[-1]
-        spectrum = getattr(system.operator, "normal_spectrum", lambda *_: None)(shape, kernels.device)
-        self.data_spectrum = None if spectrum is None else spectrum.to(kernels.dtype)
-
-    def update(self, m2: Tensor) -> "Preconditioner":
-        """Adapt to a new squared mask."""
-        weight = m2.mean(dim=(2, 3), dtype=torch.float32).to(self._power.dtype)
-        power = torch.tensordot(weight, self._power, dims=1)
-        grid = power.shape[-2]
-        autocorrelation = torch.fft.irfft2(power, s=(grid, grid))[..., self._near[0], :][..., self._near[1]]
-        kernel = autocorrelation.new_zeros(*autocorrelation.shape[:2], self.shape[-2], autocorrelation.shape[-1])
-        kernel.index_add_(2, self._rows, autocorrelation)
-        wrapped = kernel.new_zeros(*kernel.shape[:3], self.shape[-1]).index_add_(3, self._cols, kernel)
-        regular = self.lmbda * torch.fft.rfft2(wrapped).real.clamp(min=0)
-        self._inverse = 1 / (self.data_spectrum + regular).clamp(min=1e-3)
-        return self
-
-    def __call__(self, r: Tensor) -> Tensor:
-        """P⁻¹ r."""
-        if self.basis is not None:
-            r = torch.einsum("uc,bchw->buhw", self.basis, r)
-        out = torch.fft.irfft2(torch.fft.rfft2(r) * self._inverse, s=r.shape[-2:])
-        return out if self.basis is None else torch.einsum("uc,buhw->bchw", self.basis, out)
-
-
 class Anderson:
     """Anderson mixing of x ← x + f(x), each sample with its own coefficients and history of length `memory`."""
 
@@ -283,6 +277,10 @@ class Anderson:
     def clear(self) -> None:
         """Forget the history."""
         self._dx, self._df, self._last = [], [], None
+
+    def change_map(self) -> None:
+        """From now on f is a slightly different map: keep the differences, compare nothing across the change."""
+        self._last = None
 
     def step(self, x: Tensor, f: Tensor) -> Tensor:
         """Next iterate from x and f = f(x)."""
@@ -303,39 +301,44 @@ class Anderson:
 
 
 def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
-    """Preconditioned steps on the moving system, Anderson-accelerated; more CG steps a mask when that stalls.
+    """Anderson-accelerated fixed-point iteration with inexact, preconditioned inner solves.
 
-    The guard compares the best residual of the last iterations with the best before: without progress the history
-    is dropped, the best iterate restored and the number of CG steps a mask doubled, later the step halved, so that
-    the method falls back on the plain, then on the damped fixed-point iteration. Without `check` the residual
-    returned is the cheap estimate ‖P⁻¹r‖/‖x‖.
+    Each outer step solves for T(x) − x to the fraction `eta`, no better than is worth a mask. The guard compares the
+    best residual of the last iterations with the best before: without progress the history is dropped, the best
+    iterate restored and the inner solves sharpened, later the step halved, so that the method falls back on the plain,
+    then on the damped fixed-point iteration. Without a start x the first part runs in bfloat16 where that is fast; what
+    is accepted is always computed in full precision. Without `check` the residual returned is that of the last inner solve.
     """
     P = Preconditioner(system, b.shape)
-    data_spectrum, cg_steps = P.data_spectrum, 0
-    if data_spectrum is None:
-        P, cg_steps = None, 6
-    elif data_spectrum.min() < 0.5:
-        cg_steps = 4
-    mixing = Anderson(memory=8 if cg_steps == 0 else 4)
-    best_x, best, since_best, damping = x, math.inf, 0, 1.0
+    rough = system.lowered(torch.bfloat16) if x is None and b.dtype == torch.float32 and _bfloat16_is_fast(b) else None
+    x = P.starting_point(b) if x is None else x
+    current, eta, damping = rough or system, _ETA, 1.0
+    mixing = Anderson(_MEMORY)
+    best_x, best, since_best = x, math.inf, 0
     if record is not None:
         record.append(x)
     for outer in range(max_outer + 1):
-        m2 = system.mask_squared(x)
-        r = b - system.apply(x, m2)
-        if P:
-            P.update(m2)
-        if cg_steps == 0:
-            f = P(r)
-        else:
-            apply = lambda p, m2=m2: system.apply(p, m2)  # noqa: E731
-            f, _ = conjugate_gradients(apply, r, torch.zeros_like(r), 1e-2, cg_steps + 1, True, P)
+        m2 = current.mask_squared(x)
+        r = b - current.apply(x, m2)
+        P.update(m2)
+        f, left = correction(lambda p, m2=m2: current.apply(p, m2), r, P, eta, _MAX_INNER)
+        size = norms(x).clamp(min=_TINY)
         # Every sample must arrive; f underestimates T(x) − x by what the inner solve leaves out.
-        residual = norms(f) / norms(x).clamp(min=_TINY)
+        residual = norms(f) / size
         estimate = float(residual.max())
-        if estimate <= tol or outer == max_outer:
+        if current is rough and (estimate <= max(tol, _ROUGH_TOL) or since_best >= 3 or outer == max_outer):
+            current = system
+            mixing.change_map()
+            best, since_best = math.inf, 0
+            if estimate <= tol or outer == max_outer:
+                m2 = system.mask_squared(x)
+                r = b - system.apply(x, m2)
+                f, left = correction(lambda p, m2=m2: current.apply(p, m2), r, P.update(m2), eta, _MAX_INNER)
+                residual = norms(f) / size
+                estimate = float(residual.max())
+        if current is system and (estimate <= tol or outer == max_outer):
             if check:
-                residual = fixed_point_residual(system, b, x, m2, r, P)
+                residual = fixed_point_residual(system, b, x, tol, m2, r, P, f)
             if (residual <= tol).all() or outer == max_outer:
                 break
         if estimate < 0.9 * best:
@@ -345,15 +348,17 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
         if since_best >= 6 or not math.isfinite(estimate):
             x, since_best, best = best_x, 0, math.inf
             # First rule out the inner solve as the cause, then a map that is not contractive here: shorter steps.
-            damping = damping / 2 if cg_steps >= 8 else damping
-            cg_steps = min(2 * max(cg_steps, 2), 16)
-            mixing = Anderson(memory=4)
+            damping = damping / 2 if eta <= 0.02 else damping
+            eta = max(eta / 4, 0.01)
+            mixing.clear()
         else:
             x = mixing.step(x, damping * f)
         if record is not None:
             record.append(x)
         if callback:
             callback(outer + 1, x)
+    if rough is not None:
+        system.applications, system.masks = system.applications + rough.applications, system.masks + rough.masks
     return x, outer, residual
 
 
@@ -364,6 +369,13 @@ def iterate(system, b: Tensor, x: Tensor, steps: int, algorithm: str, cg_tol: fl
     if algorithm == "reference":
         return _reference(system, b, x, 1e-4, cg_tol, steps, max_cg, None, None)[0]
     return _fast(system, b, x, 1e-4, steps, None, None, check=False)[0]
+
+
+def _bfloat16_is_fast(x: Tensor) -> bool:
+    """Whether this device convolves in bfloat16 in hardware."""
+    if x.is_cuda:
+        return torch.cuda.is_bf16_supported()
+    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
 
 
 def _clock(x: Tensor) -> float:

@@ -1,0 +1,120 @@
+"""A cheap approximate inverse of A(x) = HᵀH + λ Wᵀ M² W: Fourier multipliers, blended over two kinds of regions.
+
+Legend: S the spectrum of HᵀH, w_c mean squared mask of channel c, C(w) = S + λ Σ_c w_c |Ŵ_c|² (circulant model of A),
+φ_j² a partition of unity of the image into regions of weak and of strong regularisation, w_j its mean masks.
+
+P⁻¹ = C^-½ [Σ_j φ_j (C / C_j) φ_j] C^-½ with C = C(w), C_j = C(w_j): symmetric positive, exact for a constant mask. It
+costs a few FFTs of the image, little beside one application of W. Exact inverses are not needed, only close ones.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_REGION = 9  # pixels a side over which the local strength of regularisation is averaged
+_PROBES = 8
+_FLOOR = 1e-3
+
+
+class Preconditioner:
+    """P⁻¹ of the normal equations `system` for images of `shape` (B, C, H, W); `update` first, then call."""
+
+    # Colour is rotated to an opponent basis whose three components are treated as uncorrelated.
+    _BASIS = ((1, 1, 1), (1, 0, -1), (1, -2, 1))
+
+    def __init__(self, system, shape: torch.Size):
+        kernels = system.model.W.effective_kernels() * system.norm.rsqrt()
+        self.shape, self.lmbda = shape, system.lmbda
+        self.basis = None
+        if shape[1] == 3:
+            basis = torch.tensor(self._BASIS, dtype=kernels.dtype, device=kernels.device)
+            self.basis = basis / basis.norm(dim=1, keepdim=True)
+            kernels = torch.einsum("uc,nchw->nuhw", self.basis, kernels)
+        reach = kernels.shape[-1] - 1
+        grid = 2 ** math.ceil(math.log2(2 * reach + 1))
+        self._power = torch.fft.rfft2(kernels, s=(grid, grid)).abs().square()
+        energy = kernels.square().sum(dim=(1, 2, 3))
+        self._energy = energy / energy.sum()
+        offsets = torch.arange(-reach, reach + 1, device=kernels.device)
+        self._near = (offsets % grid, offsets % grid)
+        self._rows, self._cols = offsets % shape[-2], offsets % shape[-1]
+        self.data_spectrum = data_spectrum(system.operator, shape, kernels)
+
+    def update(self, m2: Tensor) -> "Preconditioner":
+        """Adapt to a new squared mask (B, N, H, W)."""
+        phi2 = self._weak(m2)
+        total = m2.mean(dim=(2, 3), dtype=torch.float32)
+        share = phi2.mean(dim=(2, 3))
+        weak = torch.einsum("bnhw,bhw->bn", m2, phi2[:, 0].to(m2.dtype)).float() / phi2.shape[-1] / phi2.shape[-2]
+        strong = (total - weak).clamp(min=0) / (1 - share).clamp(min=1e-6)
+        spectrum = self._spectrum(total)
+        self._root = spectrum.rsqrt()
+        self._regions = [
+            (phi2.sqrt(), spectrum / self._spectrum(weak / share.clamp(min=1e-6))),
+            ((1 - phi2).sqrt(), spectrum / self._spectrum(strong)),
+        ]
+        return self
+
+    def __call__(self, r: Tensor) -> Tensor:
+        """P⁻¹ r."""
+        if self.basis is not None:
+            r = torch.einsum("uc,bchw->buhw", self.basis, r)
+        r = _multiply(r, self._root)
+        r = sum(phi * _multiply(phi * r, ratio) for phi, ratio in self._regions)
+        r = _multiply(r, self._root)
+        return r if self.basis is None else torch.einsum("uc,buhw->bchw", self.basis, r)
+
+    def starting_point(self, b: Tensor, weight: float = 0.1) -> Tensor:
+        """(HᵀH + λ weight WᵀW)⁻¹ b by the circulant model: a Wiener estimate, for the price of an FFT."""
+        spectrum = self._spectrum(torch.full((len(b), len(self._energy)), weight, dtype=b.dtype, device=b.device))
+        if self.basis is None:
+            return _multiply(b, 1 / spectrum)
+        rotated = _multiply(torch.einsum("uc,bchw->buhw", self.basis, b), 1 / spectrum)
+        return torch.einsum("uc,buhw->bchw", self.basis, rotated)
+
+    def _weak(self, m2: Tensor) -> Tensor:
+        """φ² of the weakly regularised region: 1 below the lower quartile of the local strength, 0 above the upper."""
+        strength = torch.einsum("bnhw,n->bhw", m2, self._energy.to(m2.dtype)).to(self._power.dtype)[:, None]
+        pad = min(_REGION // 2, min(self.shape[-2:]) - 1)
+        strength = F.avg_pool2d(F.pad(strength, (pad,) * 4, mode="reflect"), 2 * pad + 1, 1).clamp(min=1e-8).log()
+        sample = strength.flatten(1)[:, :: max(1, strength[0].numel() // 65536)]
+        low, high = torch.quantile(sample, sample.new_tensor([0.25, 0.75]), dim=1)[:, :, None, None, None]
+        return ((high - strength) / (high - low).clamp(min=1e-3)).clamp(0, 1)
+
+    def _spectrum(self, weight: Tensor) -> Tensor:
+        """C(w) on the grid of `rfft2`, (B, C, H, W//2 + 1), from mean squared masks (B, N)."""
+        power = torch.tensordot(weight.to(self._power.dtype), self._power, dims=1)
+        grid = power.shape[-2]
+        autocorrelation = torch.fft.irfft2(power, s=(grid, grid))[..., self._near[0], :][..., self._near[1]]
+        kernel = autocorrelation.new_zeros(*autocorrelation.shape[:2], self.shape[-2], autocorrelation.shape[-1])
+        kernel.index_add_(2, self._rows, autocorrelation)
+        wrapped = kernel.new_zeros(*kernel.shape[:3], self.shape[-1]).index_add_(3, self._cols, kernel)
+        regular = self.lmbda * torch.fft.rfft2(wrapped).real.clamp(min=0)
+        return (self.data_spectrum + regular).clamp(min=_FLOOR)
+
+
+def data_spectrum(operator, shape: torch.Size, like: Tensor) -> Tensor:
+    """Eigenvalues of HᵀH on the grid of `rfft2`, or the diagonal of HᵀH in the Fourier basis, as the operator knows it.
+
+    Of an operator that knows neither the diagonal is estimated from white noise.
+    """
+    for name in ("normal_spectrum", "approximate_normal_spectrum"):
+        known = getattr(operator, name, None)
+        spectrum = None if known is None else known(shape, like.device)
+        if spectrum is not None:
+            return spectrum.to(like.dtype)
+    generator = torch.Generator().manual_seed(0)
+    total = 0
+    for _ in range(_PROBES):
+        noise = torch.randn(shape, generator=generator).to(like)
+        images = torch.fft.rfft2(noise), torch.fft.rfft2(operator.A_adjoint(operator.A(noise)).to(like))
+        total = total + (images[0].conj() * images[1]).real / (shape[-2] * shape[-1] * _PROBES)
+    rows = torch.cat([total[..., -1:, :], total, total[..., :1, :]], dim=-2)
+    return F.avg_pool2d(F.pad(rows, (1, 1, 0, 0), mode="reflect"), 3, 1).clamp(min=0)
+
+
+def _multiply(x: Tensor, spectrum: Tensor) -> Tensor:
+    """The Fourier multiplier `spectrum` applied to real images."""
+    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, s=x.shape[-2:])
