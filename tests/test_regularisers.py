@@ -1,0 +1,148 @@
+"""The learned parts of the variational methods against plain formulas: filters, profiles, masks, stages."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from baselines.networks import crr, fdn
+from baselines.networks.readers import read_state_dict
+from bench import datasets
+
+CONVS = "conv_layer.conv_layers"
+
+
+def stored(name: str, mirror: Path) -> Path:
+    """The file of the weights called `name` in the mirror."""
+    path = datasets.registry()[name].files[0].path(mirror)
+    if not path.is_file():
+        pytest.skip(f"the mirror lacks {path.name} of {name}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def wcrr_state(mirror: Path) -> dict[str, torch.Tensor]:
+    return read_state_dict(stored("wcrr", mirror))
+
+
+def random_state() -> dict[str, torch.Tensor]:
+    """A checkpoint of CRR's layout with profiles of many slopes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    return {
+        "mu_": torch.tensor(1.5),
+        f"{CONVS}.0.parametrizations.weight.original": draw(4, 1, 5, 5) + 1,
+        f"{CONVS}.1.weight": draw(8, 4, 5, 5),
+        f"{CONVS}.2.weight": draw(60, 8, 5, 5),
+        "activation_cvx.coefficients": 0.002 * draw(1, 101).cumsum(1),
+        "activation_ccv.coefficients": 0.002 * draw(1, 101).abs().cumsum(1),
+        "spline_scaling.coefficients": 3 + 0.1 * draw(60, 11),
+    }
+
+
+def plain_gradient(state: dict[str, torch.Tensor], x: torch.Tensor, sigma_255: float, norm: float) -> torch.Tensor:
+    """∇R as written in the paper, with zero-padded convolutions and numpy's interpolation."""
+    first = state[f"{CONVS}.0.parametrizations.weight.original"]
+    kernels = [first - first.mean((1, 2, 3), keepdim=True), state[f"{CONVS}.1.weight"], state[f"{CONVS}.2.weight"]]
+    knots, out = np.linspace(-0.1, 0.1, 101), x / norm**0.5
+    for kernel in kernels:
+        out = F.conv2d(out, kernel, padding=2)
+    grid = np.linspace(0, 30, 11)
+    scaling = [np.exp(np.interp(sigma_255, grid, c.numpy())) for c in state["spline_scaling.coefficients"]]
+    scale = (torch.tensor(np.array(scaling), dtype=torch.float32) / (sigma_255 + 1e-5)).view(1, -1, 1, 1)
+
+    def activation(key: str, t: torch.Tensor) -> torch.Tensor:
+        slopes = (state[key][0].numpy().astype(float)[1:] - state[key][0].numpy()[:-1]) / 0.002
+        slopes = np.clip(slopes, 0, 1)
+        slopes[[0, -1]] = 0
+        values = np.concatenate([[0], np.cumsum(slopes) * 0.002])
+        values = (values - values[::-1]) / 2
+        return torch.from_numpy(np.interp(t.numpy(), knots, values)).float()  # constant beyond the ends
+
+    t = out * scale
+    out = state["mu_"].exp() * activation("activation_cvx.coefficients", t)
+    out = (out - activation("activation_ccv.coefficients", t)) / scale / norm**0.5
+    for kernel in reversed(kernels):
+        out = F.conv_transpose2d(out, kernel, padding=2)
+    return out
+
+
+@pytest.mark.parametrize("sigma_255", [2.0, 25.0])
+def test_ridge_gradient_is_the_papers_formula(sigma_255: float) -> None:
+    state, x = random_state(), torch.rand(2, 1, 23, 31)
+    regulariser = crr.RidgeRegulariser(state, weakly_convex=True, norm=1e4).at(sigma_255)
+    expected = plain_gradient(state, x, sigma_255, regulariser.norm)
+    torch.testing.assert_close(regulariser.gradient(x), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_ridge_gradient_of_the_stored_model(wcrr_state: dict[str, torch.Tensor]) -> None:
+    regulariser = crr.RidgeRegulariser(wcrr_state, weakly_convex=True).at(15)
+    assert regulariser.mu == pytest.approx(48.0317, abs=1e-4)
+    assert 395 < regulariser.norm < 397
+    assert sum(tensor.numel() for tensor in wcrr_state.values()) == 13763
+    x = torch.rand(1, 1, 40, 33)
+    expected = plain_gradient(wcrr_state, x, 15.0, regulariser.norm)
+    torch.testing.assert_close(regulariser.gradient(x), expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    mask = torch.zeros(1, 60, 40, 33)
+    assert not regulariser.gradient(x, mask).any()
+
+
+def test_ridge_checkpoints_that_do_not_fit_are_refused() -> None:
+    state = random_state()
+    del state["mu_"]
+    with pytest.raises(ValueError, match="no tensor 'mu_'"):
+        crr.RidgeRegulariser(state, weakly_convex=True)
+    with pytest.raises(ValueError, match="must be positive"):
+        crr.RidgeRegulariser(random_state(), weakly_convex=True, norm=1e4).at(0)
+
+
+def test_fdn_filters_have_no_mean_and_are_orthonormal() -> None:
+    basis = fdn.dct_basis()
+    torch.testing.assert_close(basis.T @ basis, torch.eye(24), atol=1e-6, rtol=0)
+    assert basis.sum(0).abs().max() < 1e-6
+
+
+def test_fdn_stage_solves_its_least_squares_problem() -> None:
+    """The stage's x is where λKᵀ(Kx − y) + Σ GᵀGx = f: checked by circular convolutions in the image domain."""
+    torch.manual_seed(0)
+    stage, height, width = fdn.Stage(), 24, 20
+    x, y = torch.rand(1, 1, height, width), torch.rand(1, 1, height, width)
+    kernel = torch.rand(3, 5)
+    with torch.no_grad():
+        stage.filter_weights += 0.1 * torch.randn(24, 24)
+        new = stage(x, y, fdn.transfer(kernel, height, width), 3.0)
+        filters = (stage.basis @ stage.filter_weights).T.reshape(24, 1, 5, 5)
+        lmbda, wanted = stage.strength(3.0), stage.regularised(x)
+
+    def circular(image: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+        h, w = kernels.shape[-2:]
+        return F.conv2d(F.pad(image, (w // 2, w // 2, h // 2, h // 2), mode="circular"), kernels.flip(-2, -1))
+
+    def turned(image: torch.Tensor, kernels: torch.Tensor) -> torch.Tensor:
+        parts = [circular(image[:, [c]], k[None].flip(-2, -1)) for c, k in enumerate(kernels)]
+        return torch.stack(parts).sum(0)
+
+    blur = kernel[None, None]
+    left = lmbda * turned(circular(new, blur) - y, blur) + turned(circular(new, filters), filters)
+    torch.testing.assert_close(left, wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_fdn_reads_the_stored_stages(mirror: Path) -> None:
+    stages = fdn.load(stored("fdn", mirror))
+    assert len(stages) == 10
+    assert sum(p.numel() for p in stages[0].parameters()) == 38770
+    strengths = [float(stages[0].strength(sigma)) for sigma in (1.0, 5.0, 12.0)]
+    assert strengths == sorted(strengths, reverse=True) and strengths[-1] > 0
+
+
+def test_fdn_files_of_another_layout_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.hdf5").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"x\.hdf5: not a Keras file"):
+        fdn.load(tmp_path / "x.hdf5")
+    with pytest.raises(ValueError, match="larger than the image"):
+        fdn.transfer(torch.ones(9, 9), 8, 8)
