@@ -5,7 +5,7 @@ CORES ?= 2
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-DEMO_TABLES := table1 table2 table5
+DEMO_TABLES := table1 table2 table3 table4 table5
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test lint clean

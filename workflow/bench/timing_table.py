@@ -286,8 +286,9 @@ def _notes(table: TimingTable) -> list[str]:
         counts = sorted({timing.images for timing in measured if timing.sidecar["timing"] == limits})
         images = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
         notes.append(
-            f"Measured alone, after {limits['warmup']} unmeasured calls; {limits['repeats']} calls for each of "
-            f"{images} images, the clock read when the device is idle. Loading, set-up and metrics are not in it."
+            f"Measured alone. Images: {images}; calls for each: {limits['repeats']}; unmeasured ones before, for each "
+            f"new shape: {limits['warmup']}. The clock is read when the device is idle; loading, set-up and metrics are "
+            "not in it."
         )
     return notes + footnotes(table.reasons)
 
