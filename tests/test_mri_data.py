@@ -396,7 +396,7 @@ def test_zenodo_without_a_network_is_one_line(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError) as caught:
         mri_prepare.prepare(configured(tmp_path, **ZENODO), tmp_path / "z.json")
     assert "zenodo.org/api/records/8302121" in str(caught.value)
-    assert "DEAL_MIRROR" in str(caught.value)
+    assert "DEAL_MIRROR" in str(caught.value) and "tasks.mri.source" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -365,8 +365,8 @@ class Mri(TaskSection):
         return self.noise_std
 
     def datasets(self) -> list[str]:
-        """The listing of the record, if it is downloaded."""
-        return ["mri_zenodo"] if self.source == "zenodo" and self.path is None else []
+        """None: prepared samples take their place."""
+        return []
 
     @property
     def data_name(self) -> str:

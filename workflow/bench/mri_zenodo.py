@@ -68,7 +68,11 @@ def sources(config: Config) -> Iterator[tuple[str, str, str, Callable[[], Sample
 def archives(config: Config) -> list[Path]:
     """The record's archives in the cache, downloaded and checked; an interrupted download goes on."""
     cache, mirror = Path(config.cache), config.mirror_in_use()
-    (listing,) = datasets.fetch(RECORD, cache, mirror, progress=False)
+    try:
+        (listing,) = datasets.fetch(RECORD, cache, mirror, progress=False)
+    except UserError as error:
+        others = "tasks.mri.path to the unpacked record, or tasks.mri.source to fastmri (raw files) or phantom"
+        raise UserError(f"{error}. Or set {others}") from None
     try:
         entries = json.loads(listing.read_text(encoding="utf-8"))["files"]
         files = [File(name=e["key"], url=FILES + e["key"], bytes=e["size"]) for e in entries]

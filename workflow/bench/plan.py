@@ -99,10 +99,6 @@ class Plan:
         """The list of the prepared MRI samples."""
         return self.config.tasks.mri.samples(self.cache)
 
-    def mri_sources(self) -> list[str]:
-        """Manifests of what they are made from."""
-        return [self.manifest(name) for name in self.config.tasks.mri.datasets()]
-
     def mri_part(self) -> str:
         """Digest of what they depend on in the configuration."""
         return cfg.digest(self.config.tasks.mri.preparation())

@@ -287,8 +287,8 @@ def _notes(table: TimingTable) -> list[str]:
         images = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
         notes.append(
             f"Measured alone. Images: {images}; calls for each: {limits['repeats']}; unmeasured ones before, for each "
-            f"new shape: {limits['warmup']}. The clock is read when the device is idle; loading, set-up and metrics are "
-            "not in it."
+            f"new shape: {limits['warmup']}. The clock is read when the device is idle; loading, set-up and "
+            "metrics are not in it."
         )
     return notes + footnotes(table.reasons)
 

@@ -9,8 +9,6 @@ rule mri_samples:
 
 # Samples that are made stay, so that an interrupted preparation goes on; only the list of them is an output.
 rule prepare_mri:
-    input:
-        sources=plan.mri_sources(),
     output:
         listing=plan.mri_samples(),
     log:
