@@ -1,5 +1,6 @@
 """MRI samples: what is read is what was written, bad files are told apart, and the sources give the same format."""
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench import datasets, metrics, mri_brain, mri_prepare, mri_zenodo, phantom
+from bench import datasets, layouts, metrics, mri, mri_brain, mri_prepare, mri_zenodo, phantom, tasks
 from bench.config import Config, Mri
 from bench.errors import UserError
 from bench.mri_data import Sample, centre_square, read_sample, samples, write_sample
@@ -20,9 +21,9 @@ from deal.operators import MRI
 SMALL = {"source": "phantom", "validation": 1, "test": 1, "phantom": {"height": 64, "width": 48, "coils": 4}}
 
 
-def configured(tmp_path: Path, **mri: object) -> Config:
+def configured(tmp_path: Path, **section: object) -> Config:
     values = Config().model_dump() | {"results": str(tmp_path / "results"), "cache": str(tmp_path / "cache")}
-    values["tasks"]["mri"] |= mri
+    values["tasks"]["mri"] |= section
     return Config.model_validate(values)
 
 
@@ -422,3 +423,76 @@ def test_brain_file_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(datasets, "fetch", lambda *arguments, **keywords: [tmp_path / "k.npy"])
     with pytest.raises(UserError, match=r"k\.npy: expected finite complex k-space"):
         mri_brain.load(tmp_path)
+
+
+# The task
+
+
+def test_measurements_are_the_formula_with_seeded_noise(prepared: Path) -> None:
+    (_, path), *_ = samples(prepared, "pd", "test")
+    found = read_sample(path)
+    for sampling, coils in (("single4", 1), ("multi8", 4)):
+        y = mri.measure(found, sampling, 0.002, 0)
+        assert (y.shape, y.dtype) == ((1, coils, 64, 48), torch.complex64)
+        assert torch.equal(y, mri.measure(found, sampling, 0.002, 0))
+        maps = found.sensitivities(sampling)
+        mask = torch.from_numpy(found.masks[sampling])
+        operator = MRI(mask, None if maps is None else torch.from_numpy(maps))
+        noise = (y - operator.A(torch.from_numpy(found.x)[None, None]))[..., mask == 1]
+        assert not y[..., mask == 0].any()
+        count = noise.numel()
+        for part in (noise.real, noise.imag):
+            assert part.std().item() == pytest.approx(0.002, rel=4 / np.sqrt(2 * count))
+        assert abs((noise.real * noise.imag).mean()) < 4 * 0.002**2 / np.sqrt(count)
+        assert not torch.equal(y, mri.measure(found, sampling, 0.002, 1))
+
+
+def test_stored_measurements_are_used(prepared: Path) -> None:
+    (_, path), *_ = samples(prepared, "pd", "test")
+    found = read_sample(path)
+    stored = np.full((1, 64, 48), 1j, np.complex64) * found.masks["single4"]
+    known = dataclasses.replace(found, measured={"single4": stored})
+    assert np.array_equal(mri.measure(known, "single4", 0.002, 0)[0].numpy(), stored)
+
+
+def test_items_of_the_task(tmp_path: Path) -> None:
+    config = configured(tmp_path, **(SMALL | {"contrasts": ["pdfs"], "test": 2}))
+    kind, section, cache = tasks.get("mri"), config.tasks.mri, Path(config.cache)
+    with pytest.raises(UserError, match="no such file; make it: snakemake mri_samples"):
+        kind.items(section, "multi8_pdfs", cache)
+    mri_prepare.prepare(config, Path(section.samples(cache)))
+    items = kind.items(section, "multi8_pdfs", cache)
+    assert [name for name, _ in items] == ["file1000003", "file1000005"]
+    assert [name for name, _ in kind.items(section, "multi8_pdfs", cache, 1)] == ["file1000003"]
+    item = items[0][1]()
+    assert (item.image, item.sigma, tuple(item.x.shape)) == ("file1000003", 0.002, (1, 1, 64, 48))
+    assert torch.equal(item.operator.A(item.x) != 0, item.y != 0)
+    assert kind.data(section, cache)["dataset"] == "mri_phantom"
+    validation = config.for_tuning("mri").tasks.mri
+    assert [name for name, _ in kind.items(validation, "multi8_pdfs", cache)] == ["file1000001"]
+    assert not set(kind.hashes(section, cache)) & set(kind.hashes(validation, cache))
+    assert len(kind.hashes(section, cache)) == 2
+
+
+def test_samples_of_other_preparations_lie_elsewhere() -> None:
+    section = Mri(**SMALL)
+    same = [section.model_copy(update=u) for u in ({"seed": 3}, {"noise_std": 0.1}, {"subset": 1}, {"split": "test"})]
+    assert {s.samples("data") for s in same} == {section.samples("data")}
+    others = [Mri(**SMALL | u) for u in ({"test": 2}, {"calibration_width": 16}, {"source": "fastmri"})]
+    assert len({s.samples("data") for s in [section, *others]}) == 4
+
+
+def test_columns_are_those_of_the_paper() -> None:
+    from bench.tables import paper_values
+
+    layout = layouts.layout(Config(), "table3")
+    assert {column["paper"] for column in layout["columns"]} == {row["setting"] for row in paper_values("table3")}
+    assert {column["dataset"] for column in layout["columns"]} == {"mri_zenodo"}
+    names = {method["name"]: method["paper"] for method in layout["methods"]}
+    assert (names["measurement"], names["deal"]) == ("Zero-fill", "DEAL")
+    assert "centred 320×320" in layout["convention"]
+
+
+def test_sampling_names_say_how_many_coils() -> None:
+    with pytest.raises(ValueError, match="'double4' does not begin with single or multi"):
+        Mri(samplings={"double4": {"acceleration": 4.0, "center_fraction": 0.08}})
