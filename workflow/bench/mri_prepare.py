@@ -20,7 +20,7 @@ from bench.config import Config, Mri, digest
 from bench.errors import UserError
 from bench.files import write_json
 from bench.mri_data import CONTRASTS, Sample, open_hdf5, write_sample
-from bench.provenance import Record, sha256
+from bench.provenance import Record, code_digest, sha256
 
 ACQUISITIONS = {name: contrast for contrast, name in phantom.ACQUISITIONS.items()}
 MODULES = ["bench.mri_prepare"]
@@ -65,7 +65,8 @@ def _sources(config: Config, section: Mri, folder: Path) -> Iterator[tuple[str, 
         return
     if section.source == "phantom":
         p = section.phantom
-        raw, count = folder / "raw", section.validation + section.test
+        # beside the samples, and other files when the phantom's code changes
+        raw, count = folder / f"raw-{code_digest(['bench.phantom'])}", section.validation + section.test
         phantom.write_volumes(raw, count, (p.slices, p.coils, p.height, p.width), p.seed)
         exclude: list[str] = []
     else:
