@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from baselines.networks import crr, fdn
+from baselines.networks import crr, fdn, safi
 from baselines.networks.readers import read_state_dict
 from bench import datasets
 
@@ -146,3 +146,42 @@ def test_fdn_files_of_another_layout_are_refused(tmp_path: Path) -> None:
         fdn.load(tmp_path / "x.hdf5")
     with pytest.raises(ValueError, match="larger than the image"):
         fdn.transfer(torch.ones(9, 9), 8, 8)
+
+
+def two_layers(height: int, width: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """W x and Wᵀ z of random kernels, each beside what plain convolutions give."""
+    torch.manual_seed(0)
+    first, second = torch.randn(64, 1, 7, 7), torch.randn(64, 64, 7, 7)
+    x, z = torch.rand(2, 1, height, width), torch.rand(2, 64, height, width)
+    forward = F.conv2d(F.conv2d(x, first, padding=3), second, padding=3)
+    back = F.conv_transpose2d(F.conv_transpose2d(z, second, padding=3), first, padding=3)
+    filters = safi.Filters(first, second)
+    return [(filters(x), forward), (filters.adjoint(z), back)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 17), (5, 8), (3, 4)])
+def test_safi_filters_are_two_zero_padded_layers(height: int, width: int) -> None:
+    for found, expected in two_layers(height, width):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_safi_filters_need_a_few_pixels() -> None:
+    with pytest.raises(ValueError, match="at least 3 pixels"):
+        safi.Filters(torch.ones(64, 1, 7, 7), torch.ones(64, 64, 7, 7))(torch.ones(1, 1, 2, 9))
+
+
+def test_splines_of_channels_continue_linearly() -> None:
+    values = torch.tensor([[0.0, 1.0, 0.0], [2.0, 2.0, 4.0]])
+    t = torch.tensor([-2.0, -0.5, 0.5, 3.0]).view(1, 1, 1, 4).expand(1, 2, 1, 4)
+    expected = torch.tensor([[-1.0, 0.5, 0.5, -2.0], [2.0, 2.0, 3.0, 8.0]]).view(1, 2, 1, 4)
+    torch.testing.assert_close(safi.splines(t, values, -1.0, 1.0), expected)
+
+
+def test_mmr_mask_is_large_where_the_image_is_flat(mirror: Path) -> None:
+    model = safi.MmrModel(read_state_dict(stored("mmr_25", mirror)))
+    x = torch.full((1, 1, 40, 40), 0.3)
+    x[..., 20:] = 0.9
+    mask = model.mask(x)
+    assert mask.shape == (1, 64, 40, 40) and mask.min() >= 0 and mask.max() <= 1 + 1e-5
+    interior = mask[..., 13:27, :]
+    assert interior[..., 9:11].mean() > interior[..., 19:21].mean() + 0.1

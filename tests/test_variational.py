@@ -8,10 +8,12 @@ import torch
 from skimage.restoration import denoise_tv_chambolle
 from test_regularisers import random_state, stored
 
-from baselines import Method, tv
+from baselines import Method, safi, tv
 from baselines.fdn import FDN
 from baselines.linear import squared_norm
 from baselines.networks import crr
+from baselines.networks.readers import read_state_dict
+from baselines.networks.safi import Filters
 from baselines.wcrr import CRR, WCRR, denoise, sagd
 from deal.operators import Blur, Identity
 
@@ -159,3 +161,76 @@ def test_tv_denoises_every_channel(task: str) -> None:
     truth = truth if task == "denoise_gray" else torch.cat([truth, 1 - truth, truth.flip(-1)], dim=1)
     x = check(tv.TV(), task, noisy(truth, sigma), Identity(), sigma)
     assert psnr(x, truth) > psnr(noisy(truth, sigma), truth) + 5
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few steps of SAFI and MMR, and a rough ‖W‖²."""
+    monkeypatch.setattr(safi, "TOLERANCES", safi.TOLERANCES[:3])
+    monkeypatch.setattr(safi, "DUAL_STEPS", {"denoise": 8, "other": 8})
+    monkeypatch.setattr(safi, "OUTER_STEPS", 12)
+    monkeypatch.setattr(Filters.squared_norm, "__defaults__", (16, 15))
+
+
+def stand_in_safi(folder: Path) -> Path:
+    """A checkpoint of SAFI's layout with random weights."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int, scale: float = 1.0) -> torch.Tensor:
+        return scale * torch.randn(shape, generator=generator)
+
+    first, second = draw(64, 1, 7, 7, scale=0.1), draw(64, 64, 7, 7, scale=0.01)
+    state = {"lmbda": torch.full((1, 1), 1e-3), "cs": torch.ones(1, 64, 1, 1)}
+    state |= {"W1.W1.weight": first, "W1.W1T.weight": first}
+    state |= {"W1.W1s.0.weight": second, "W1.W1sT.0.weight": second}
+    for name, channels in (("W4", 1), ("W2", 64), ("W3", 64)):
+        state[f"{name}.W1.weight"] = state[f"{name}.W1T.weight"] = draw(64, channels, 7, 7, scale=0.02)
+    for number in (1, 2, 3):
+        state[f"phigrad_spline{number}.coefficients"] = draw(64, 21, scale=0.5)
+    path = folder / "checkpoint_best_epoch.pth"
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {}, "config": {"n_filter": 64}}, path)
+    return path
+
+
+def test_safi_runs_on_a_file_of_its_layout(tmp_path: Path, short: None) -> None:
+    method, sigma = safi.SAFI(), 15 / 255
+    method.setup("denoise_gray", sigma, {"safi_15": stand_in_safi(tmp_path)}, torch.device("cpu"))
+    y = noisy(picture(16), sigma)
+    x = check(method, "denoise_gray", y, Identity(), sigma)
+    assert x.min() >= 0 and x.max() <= 1 and not torch.equal(x, y.clamp(0, 1))
+    mask = method.model.mask(x)
+    assert mask.shape == (1, 64, 16, 16) and mask.min() > 0 and mask.max() < 1
+    assert method.unavailable("denoise_gray", 20 / 255) and method.weights_for("mri", 0.002) == ("safi_15",)
+
+
+def test_safi_dual_solver_reaches_the_minimum(tmp_path: Path) -> None:
+    """At the solution of min ½‖x − y‖² + λ‖Λ W x‖₁ no small step in any direction lowers the value."""
+    model = safi.SafiModel(read_state_dict(stand_in_safi(tmp_path)))
+    y, bound = 0.3 + 0.4 * picture(12), 2e-2
+    mask = model.mask(y)
+    x = safi.prox(model, y, y, mask, bound, 0.9 / model.filters.squared_norm(16, 30), 300, 1e-8)
+
+    def value(image: torch.Tensor) -> float:
+        penalty = (mask * model.filters(image)).double().abs().sum()
+        return float((image - y).double().square().sum() / 2 + bound * penalty)
+
+    lowest, generator = value(x), torch.Generator().manual_seed(1)
+    assert lowest < 0.98 * value(y)
+    for direction in (y - x, *torch.randn(20, *x.shape, generator=generator)):
+        assert value(x + 0.02 * direction / direction.norm()) > lowest
+
+
+def test_mmr_denoises(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(safi.DUAL_STEPS, "denoise", 20)
+    truth, sigma = picture(24), 25 / 255
+    method, y = ready(safi.MMR(), "denoise_gray", sigma, mirror), noisy(truth, sigma)
+    x = check(method, "denoise_gray", y, Identity(), sigma)
+    assert psnr(x, truth) > psnr(y, truth) + 5
+
+
+def test_mmr_solves_other_problems(mirror: Path, short: None) -> None:
+    """A blur stands in for MRI, whose operator takes no part in the algorithm."""
+    truth, operator = picture(16), gaussian_blur(5, 1.0)
+    method, y = ready(safi.MMR(), "mri", 0.002, mirror), noisy(operator.A(truth), 0.002)
+    x = method.reconstruct(y, operator, 0.002, lmbda=1e-5)
+    assert psnr(x, truth) > psnr(y, truth) + 2
