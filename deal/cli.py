@@ -1,4 +1,4 @@
-"""The command `deal`: denoise an image file, look at weights, convert them."""
+"""The command `deal`: denoise an image file, look at weights, convert them, train."""
 
 import argparse
 import json
@@ -32,6 +32,14 @@ def main(arguments: list[str] | None = None) -> int:
     convert.add_argument("source", type=Path)
     convert.add_argument("target", type=Path)
     convert.set_defaults(run=_convert)
+
+    train = commands.add_parser("train", help="train a folder made by `python -m bench parcel`, or go on with it")
+    train.add_argument("folder", type=Path)
+    train.add_argument(
+        "--minutes", type=float, help="stop after so many; the same command goes on (default: to the end)"
+    )
+    train.add_argument("--device", default="cuda")
+    train.set_defaults(run=_train)
 
     options = parser.parse_args(arguments)
     warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
@@ -86,6 +94,42 @@ def _info(options: argparse.Namespace) -> None:
     block = weights.describe(options.weights)
     block["parameters"] = sum(p.numel() for p in model.parameters())
     print(json.dumps(block, indent=2))
+
+
+def _train(options: argparse.Namespace) -> None:
+    import os
+
+    import torch
+
+    from deal.patches import PackedImages
+    from deal.training import TrainConfig, train
+
+    if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no CUDA device here; --device cpu trains on the processor")
+    folder, plan = options.folder, options.folder / "train.json"
+    try:
+        config = TrainConfig.from_dict(json.loads(plan.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{plan}: no training plan ({error}); make one with `python -m bench parcel`") from None
+    if config.init and os.sep not in config.init and (folder / config.init).is_file():
+        # Not the path but what it holds belongs to the plan, so that a state may move between machines.
+        os.chdir(folder)
+        folder = Path()
+    held = PackedImages(folder / "validation.safetensors")
+    validation = [held.image(i).transpose(2, 0, 1).astype(np.float32) / 255 for i in range(len(held))]
+    output = folder / f"{config.kind}.safetensors"
+    hardware = torch.cuda.get_device_name() if torch.device(options.device).type == "cuda" else "CPU"
+    done = train(
+        config,
+        folder / "images.safetensors",
+        validation,
+        output,
+        folder / "state",
+        options.device,
+        options.minutes,
+        {"hardware": hardware},
+    )
+    print(f"{output}: {'the schedule is complete' if done else 'stopped in time; the same command goes on'}")
 
 
 def _convert(options: argparse.Namespace) -> None:

@@ -40,7 +40,7 @@ class Preconditioner:
         offsets = torch.arange(-reach, reach + 1, device=kernels.device)
         self._near = (offsets % grid, offsets % grid)
         self._rows, self._cols = offsets % shape[-2], offsets % shape[-1]
-        self.data_spectrum = data_spectrum(system.operator, shape, kernels)
+        self.data_spectrum, self.exact = data_spectrum(system.operator, shape, kernels)
 
     def update(self, m2: Tensor) -> "Preconditioner":
         """Adapt to a new squared mask (B, N, H, W)."""
@@ -67,7 +67,9 @@ class Preconditioner:
         return r if self.basis is None else torch.einsum("uc,buhw->bchw", self.basis, r)
 
     def starting_point(self, b: Tensor, weight: float = 0.1) -> Tensor:
-        """(HᵀH + λ weight WᵀW)⁻¹ b by the circulant model: a Wiener estimate, for the price of an FFT."""
+        """(HᵀH + λ weight WᵀW)⁻¹ b, a Wiener estimate for the price of an FFT; b where that inverse is too coarse."""
+        if not self.exact:
+            return b
         spectrum = self._spectrum(torch.full((len(b), len(self._energy)), weight, dtype=b.dtype, device=b.device))
         if self.basis is None:
             return _multiply(b, 1 / spectrum)
@@ -95,8 +97,8 @@ class Preconditioner:
         return (self.data_spectrum + regular).clamp(min=_FLOOR)
 
 
-def data_spectrum(operator, shape: torch.Size, like: Tensor) -> Tensor:
-    """Eigenvalues of HᵀH on the grid of `rfft2`, or the diagonal of HᵀH in the Fourier basis, as the operator knows it.
+def data_spectrum(operator, shape: torch.Size, like: Tensor) -> tuple[Tensor, bool]:
+    """Eigenvalues of HᵀH on the grid of `rfft2`, or the diagonal of HᵀH in the Fourier basis; and whether the former.
 
     Of an operator that knows neither the diagonal is estimated from white noise.
     """
@@ -104,7 +106,7 @@ def data_spectrum(operator, shape: torch.Size, like: Tensor) -> Tensor:
         known = getattr(operator, name, None)
         spectrum = None if known is None else known(shape, like.device)
         if spectrum is not None:
-            return spectrum.to(like.dtype)
+            return spectrum.to(like.dtype), name == "normal_spectrum"
     generator = torch.Generator().manual_seed(0)
     total = 0
     for _ in range(_PROBES):
@@ -112,7 +114,7 @@ def data_spectrum(operator, shape: torch.Size, like: Tensor) -> Tensor:
         images = torch.fft.rfft2(noise), torch.fft.rfft2(operator.A_adjoint(operator.A(noise)).to(like))
         total = total + (images[0].conj() * images[1]).real / (shape[-2] * shape[-1] * _PROBES)
     rows = torch.cat([total[..., -1:, :], total, total[..., :1, :]], dim=-2)
-    return F.avg_pool2d(F.pad(rows, (1, 1, 0, 0), mode="reflect"), 3, 1).clamp(min=0)
+    return F.avg_pool2d(F.pad(rows, (1, 1, 0, 0), mode="reflect"), 3, 1).clamp(min=0), False
 
 
 def _multiply(x: Tensor, spectrum: Tensor) -> Tensor:

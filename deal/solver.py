@@ -142,7 +142,7 @@ def solve(
         lmbda: λ; None means κ(σ), the denoising value.
         tol: relative fixed-point residual asked for; `reference` uses it as ε_out.
         algorithm: "fast" or "reference".
-        x0: start (B, C, H, W); default 0 for `reference` (as in the paper), a Wiener estimate for `fast`.
+        x0: start (B, C, H, W); default 0 for `reference` (as in the paper), for `fast` a Wiener estimate, or Hᵀy.
         cg_tol: ε_in of `reference`, on the squared norm of the residual divided by (1 + λ).
         max_outer, max_cg: caps on mask updates and, for `reference`, on CG iterations per mask.
         clip: clip the result to [0, 1], as for every figure of the paper but MRI.
@@ -307,7 +307,7 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
     best residual of the last iterations with the best before: without progress the history is dropped, the best
     iterate restored and the inner solves sharpened, later the step halved, so that the method falls back on the plain,
     then on the damped fixed-point iteration. Without a start x the first part runs in bfloat16 where that is fast; what
-    is accepted is always computed in full precision. Without `check` the residual returned is that of the last inner solve.
+    is accepted is always computed in full precision. Without `check` the residual is that of the last inner solve.
     """
     P = Preconditioner(system, b.shape)
     rough = system.lowered(torch.bfloat16) if x is None and b.dtype == torch.float32 and _bfloat16_is_fast(b) else None
@@ -317,24 +317,23 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
     best_x, best, since_best = x, math.inf, 0
     if record is not None:
         record.append(x)
+
+    def evaluate(equations):
+        """M(x)², b − A(x)x, f ≈ T(x) − x and ‖f‖/‖x‖; f underestimates by what the inner solve leaves out."""
+        m2 = equations.mask_squared(x)
+        r = b - equations.apply(x, m2)
+        f, _ = correction(lambda p: equations.apply(p, m2), r, P.update(m2), eta, _MAX_INNER)
+        return m2, r, f, norms(f) / norms(x).clamp(min=_TINY)
+
     for outer in range(max_outer + 1):
-        m2 = current.mask_squared(x)
-        r = b - current.apply(x, m2)
-        P.update(m2)
-        f, left = correction(lambda p, m2=m2: current.apply(p, m2), r, P, eta, _MAX_INNER)
-        size = norms(x).clamp(min=_TINY)
-        # Every sample must arrive; f underestimates T(x) − x by what the inner solve leaves out.
-        residual = norms(f) / size
-        estimate = float(residual.max())
-        if current is rough and (estimate <= max(tol, _ROUGH_TOL) or since_best >= 3 or outer == max_outer):
-            current = system
+        m2, r, f, residual = evaluate(current)
+        estimate = float(residual.max())  # every sample must arrive
+        last = estimate <= tol or outer == max_outer
+        if current is rough and (last or estimate <= _ROUGH_TOL or since_best >= 3):
+            current, best, since_best = system, math.inf, 0
             mixing.change_map()
-            best, since_best = math.inf, 0
-            if estimate <= tol or outer == max_outer:
-                m2 = system.mask_squared(x)
-                r = b - system.apply(x, m2)
-                f, left = correction(lambda p, m2=m2: current.apply(p, m2), r, P.update(m2), eta, _MAX_INNER)
-                residual = norms(f) / size
+            if last:
+                m2, r, f, residual = evaluate(current)
                 estimate = float(residual.max())
         if current is system and (estimate <= tol or outer == max_outer):
             if check:

@@ -9,10 +9,8 @@ from torch import Tensor
 
 from deal.model import DEAL, N_FILTERS
 
-OPPONENT = torch.tensor(
-    [[1.0, 1.0, 1.0], [2**-0.5 * 3**0.5, 0.0, -(2**-0.5) * 3**0.5], [0.5**0.5, -(2**0.5), 0.5**0.5]]
-)
-OPPONENT = OPPONENT / 3**0.5  # rows: luminance, red minus blue, green against the others
+OPPONENT = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+OPPONENT = OPPONENT / OPPONENT.norm(dim=1, keepdim=True)  # rows: luminance, red minus blue, green against the others
 SHARES = (64, 32, 32)  # filters of luminance and of each chroma
 
 

@@ -71,20 +71,20 @@ def test_gradient_is_that_of_the_implicit_formula(kind, algorithm, tol, monkeypa
     loss_backward(model, x, y, sigma, 1, config)
     groups = {}
     for name, parameter in model.named_parameters():
-        group = name.split(".")[0] if (kind, algorithm) == ("gray", "reference") else "all"
+        group = name.split(".")[0] if kind == "gray" else "all"  # colour in float64 is slow
         groups.setdefault(group, []).append((name, parameter))
     for group, members in groups.items():
         directions = {n: torch.randn_like(p) * (p.detach().abs().mean() + 1e-3) for n, p in members}
         ends = []
-        for step in (1e-6, -1e-6):
+        for step in (1e-7, -1e-7):  # larger steps cross kinks of the splines, which a derivative does not see
             moved = copy.deepcopy(model)
             with torch.no_grad():
                 for name, direction in directions.items():
                     moved.get_parameter(name).add_(step * direction)
             ends.append(loss_backward(moved, x, y, sigma, 1, config).loss)
-        numeric = (ends[0] - ends[1]) / 2e-6
+        numeric = (ends[0] - ends[1]) / 2e-7
         analytic = sum((p.grad * directions[n]).sum().item() for n, p in members)
-        assert analytic == pytest.approx(numeric, rel=5e-3, abs=2e-4), group  # kinks of the splines
+        assert analytic == pytest.approx(numeric, rel=1e-3, abs=1e-6), group
 
 
 def test_bfloat16_gradient_is_close(packed):

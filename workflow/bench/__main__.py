@@ -80,6 +80,19 @@ def train(options: argparse.Namespace) -> None:
     train(_config(options), options.kind, Path(options.images), Path(options.output))
 
 
+def parcel(options: argparse.Namespace) -> None:
+    from bench import parcel
+
+    parcel.write(_config(options), options.kind, Path(options.output), options.max_mb * 10**6)
+
+
+def train_epll(options: argparse.Namespace) -> None:
+    _threads(options)
+    from bench import epll_prior
+
+    epll_prior.train(_config(options), Path(options.output))
+
+
 def convert(options: argparse.Namespace) -> None:
     from deal.weights import convert_official
 
@@ -240,6 +253,13 @@ def _parser() -> argparse.ArgumentParser:
     added = verb(train, "train DEAL, or go on with a training")
     kind(added)
     job(added, "images", "output")
+    threads(added)
+    added = verb(parcel, "put code, schedule and images of a training into a folder for another machine")
+    kind(added)
+    job(added, "output")
+    added.add_argument("--max-mb", type=int, default=56, help="megabytes of training images (56)")
+    added = verb(train_epll, "train the patch prior of EPLL on BSD400")
+    job(added, "output")
     threads(added)
     added = verb(convert, "convert a checkpoint of the authors to safetensors", configured=False)
     added.add_argument("checkpoint")

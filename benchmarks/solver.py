@@ -1,0 +1,292 @@
+"""Both solvers of DEAL on one machine: work and time to the same accuracy.
+
+    python benchmarks/solver.py                            # all problems at 128 pixels, CPU
+    python benchmarks/solver.py --size 256 --problems deblur mri4 --device cuda --repeats 3
+
+For every problem a tight solution is computed first (relative fixed-point residual 1e-6). Then `reference` and `fast`
+run in turns; the distance of every outer iterate to the tight solution is plotted against the time at which it was
+there. The ratio is taken at the accuracy asked for (--accuracy), or, where `reference` never gets there, at the best
+it reaches. Times are only comparable within one run of this script.
+
+Writes <output>.csv (one line a run), <output>_path.csv (one line an iterate) and <output>.png.
+"""
+
+import argparse
+import csv
+import math
+import platform
+import statistics
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from skimage import data
+
+import deal
+from deal.operators import MRI, Blur, Downsampling, Identity
+from deal.solver import ConvergenceWarning
+
+# Measured on real photographs; sigma and lambda are the paper's starting values, not tuned on these.
+PROBLEMS = ("denoise5", "denoise15", "denoise25", "deblur", "superres2", "mri4", "mri8x15")
+COLUMNS = ("problem", "algorithm", "repeat", "seconds", "outer", "applications", "masks", "converged", "residual")
+COLUMNS += ("distance", "seconds_to_accuracy", "accuracy", "psnr", "peak_bytes")
+
+
+def photograph(size: int) -> torch.Tensor:
+    """The central square of scikit-image's cameraman, (1, 1, size, size) in [0, 1]."""
+    image = data.camera().astype(np.float32) / 255
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
+    return torch.from_numpy(image[top : top + size, left : left + size])[None, None]
+
+
+def gaussian(side: int, width: float) -> torch.Tensor:
+    offsets = torch.arange(side) - side // 2
+    profile = torch.exp(-offsets.square() / (2 * width**2))
+    kernel = profile[:, None] * profile
+    return kernel / kernel.sum()
+
+
+def shaken(side: int) -> torch.Tensor:
+    """A motion kernel: a seeded random path, (side, side)."""
+    rng = np.random.default_rng(3)
+    steps = np.cumsum(rng.normal(0, 1, (400, 2)), axis=0)
+    steps = (steps - steps.min(0)) / (steps.max(0) - steps.min(0)) * (side - 3) + 1
+    kernel = np.zeros((side, side), np.float32)
+    np.add.at(kernel, tuple(steps.round().astype(int).T), 1)
+    return torch.from_numpy(kernel / kernel.sum())
+
+
+def lines(width: int, acceleration: int, centre: float) -> torch.Tensor:
+    """Random Cartesian lines with a full centre, zero frequency first, (1, 1, 1, width)."""
+    low = round(width * centre)
+    kept = np.random.default_rng(1).random(width) < (width / acceleration - low) / (width - low)
+    start = (width - low + 1) // 2
+    kept[start : start + low] = True
+    return torch.from_numpy(np.fft.ifftshift(kept).astype(np.float32))[None, None, None]
+
+
+def coils(size: int, count: int) -> torch.Tensor:
+    """Smooth sensitivity maps with a unit sum of squares, (1, count, size, size)."""
+    rows, columns = np.mgrid[:size, :size] / size - 0.5
+    angles = 2 * np.pi * np.arange(count)[:, None, None] / count
+    distance = (rows - 0.6 * np.sin(angles)) ** 2 + (columns - 0.6 * np.cos(angles)) ** 2
+    maps = np.exp(-2 * distance + 1j * (angles + 2 * rows * np.cos(angles) + 2 * columns * np.sin(angles)))
+    return torch.from_numpy((maps / np.sqrt((abs(maps) ** 2).sum(0))).astype(np.complex64))[None]
+
+
+def problem(name: str, size: int, seed: int):
+    """Truth, data, operator, σ of the mask and λ (None: that of denoising)."""
+    x, generator = photograph(size), torch.Generator().manual_seed(seed)
+    if name.startswith("denoise"):
+        sigma = int(name.removeprefix("denoise")) / 255
+        return x, x + sigma * torch.randn(x.shape, generator=generator), Identity(), sigma, None
+    if name.startswith("mri"):
+        mask = lines(size, 4, 0.08) if name == "mri4" else lines(size, 8, 0.04)
+        operator = MRI(mask.expand(1, 1, size, size), None if name == "mri4" else coils(size, 15))
+        y = operator.A(x)
+        noise = torch.view_as_complex(torch.randn((*y.shape, 2), generator=generator))
+        return x, y + 0.002 * mask * noise, operator, 15 / 255, 0.05
+    blur = name == "deblur"
+    operator = Blur(shaken(17)) if blur else Downsampling(gaussian(25, 1.2), 2, x.shape[-2:])
+    y = operator.A(x)
+    y = y + 2.55 / 255 * torch.randn(y.shape, generator=generator)
+    return x, y, operator, 15 / 255, 0.5 if blur else 0.28
+
+
+class Record:
+    """Iterates with the time at which they were there; the time spent here does not count."""
+
+    def __init__(self):
+        self.points, self.spent = [], 0.0
+        self.started = _clock()
+
+    def __call__(self, outer: int, x: torch.Tensor) -> None:
+        now = _clock()
+        self.points.append((now - self.started - self.spent, x.cpu()))
+        self.spent += _clock() - now
+
+    def distances(self, solution: torch.Tensor) -> list[tuple[float, float]]:
+        return [(t, float((x - solution).norm() / solution.norm())) for t, x in self.points]
+
+
+def _clock() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def tight(model, y, operator, sigma, lmbda) -> torch.Tensor:
+    x = None
+    for tol in (1e-4, 1e-6):
+        solution = model.solve(y, operator, sigma, lmbda, tol=tol, x0=x, clip=False, max_outer=200)
+        x = solution.x
+    print(f"  tight solution: residual {solution.residual.item():.1e}", flush=True)
+    return x
+
+
+def first_time(path, accuracy: float) -> float:
+    return next((t for t, distance in path if distance <= accuracy), math.nan)
+
+
+def share_of_peak(model, size: int, device) -> tuple[float, float]:
+    """GFLOP/s of a plain 128 → 128 convolution of 3×3, and of W and its adjoint, all float32."""
+    filters = model.W.bind()
+    x = torch.rand(1, 128, size, size, device=device).contiguous(memory_format=torch.channels_last)
+    kernel = torch.rand(128, 128, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
+    image = torch.rand(1, model.channels, size, size, device=device)
+    plain = _rate(lambda: torch.nn.functional.conv2d(x, kernel, padding=1), 2 * 128 * 128 * 9 * size**2)
+    work = 4 * size**2 * sum(w.numel() for w in model.W.weights)
+    return plain, _rate(lambda: filters.adjoint(filters(image)), work)
+
+
+def _rate(call, operations: int) -> float:
+    call()
+    times = []
+    for _ in range(7):
+        started = _clock()
+        call()
+        times.append(_clock() - started)
+    return operations / statistics.median(times) / 1e9
+
+
+def compare(model, name: str, options) -> list[dict]:
+    x, y, operator, sigma, lmbda = problem(name, options.size, options.seed)
+    x, y, operator = x.to(options.device), y.to(options.device), _moved(operator, options.device)
+    print(f"{name}, {options.size}×{options.size}", flush=True)
+    solution = tight(model, y, operator, sigma, lmbda).cpu()
+    rows, paths = [], []
+    for repeat in range(options.repeats):
+        for algorithm, tol in (("reference", 1e-5), ("fast", options.accuracy / 4)):
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+            path = Record()
+            cap = {"max_outer": options.max_outer} if algorithm == "reference" else {}
+            out = model.solve(y, operator, sigma, lmbda, tol=tol, algorithm=algorithm, callback=path, clip=False, **cap)
+            distances = path.distances(solution)
+            paths += [(name, algorithm, repeat, t, d) for t, d in distances]
+            rows.append(
+                {
+                    "problem": name,
+                    "algorithm": algorithm,
+                    "repeat": repeat,
+                    "seconds": out.seconds - path.spent,
+                    "outer": out.outer_iterations,
+                    "applications": out.applications,
+                    "masks": out.masks,
+                    "converged": bool(out.converged.all()),
+                    "residual": float(out.residual.max()),
+                    "distance": min(d for _, d in distances),
+                    "psnr": -10 * math.log10(float((out.x.clamp(0, 1) - x).square().mean())),
+                    "peak_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else "",
+                    "path": distances,
+                }
+            )
+    reached = min(r["distance"] for r in rows if r["algorithm"] == "reference")
+    for row in rows:
+        row["accuracy"] = max(options.accuracy, reached)
+        row["seconds_to_accuracy"] = first_time(row.pop("path"), row["accuracy"])
+        print("  " + "  ".join(f"{k} {_short(row[k])}" for k in COLUMNS[1:] if row[k] != ""), flush=True)
+    return rows, paths
+
+
+def _moved(operator, device):
+    for key, value in vars(operator).items():
+        if isinstance(value, torch.Tensor):
+            setattr(operator, key, value.to(device))
+    return operator
+
+
+def _short(value) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def speedups(rows: list[dict]) -> dict[str, float]:
+    """Problem → median time of `reference` over median time of `fast`, at the same accuracy."""
+    found = {}
+    for name in dict.fromkeys(r["problem"] for r in rows):
+        times = {
+            a: statistics.median(r["seconds_to_accuracy"] for r in rows if (r["problem"], r["algorithm"]) == (name, a))
+            for a in ("reference", "fast")
+        }
+        found[name] = times["reference"] / times["fast"]
+    return found
+
+
+def plot(paths, output: Path, title: str) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(dict.fromkeys(p[0] for p in paths))
+    columns = min(4, len(names))
+    figure, axes = plt.subplots(
+        -(-len(names) // columns), columns, figsize=(3.1 * columns, 2.6 * -(-len(names) // columns)), squeeze=False
+    )
+    for axis, name in zip(axes.flat, names, strict=False):
+        for algorithm, color in (("reference", "#D55E00"), ("fast", "#0072B2")):
+            for repeat in {p[2] for p in paths if p[0] == name}:
+                found = [p[3:] for p in paths if p[:3] == (name, algorithm, repeat)]
+                axis.loglog(*zip(*found, strict=True), color=color, label=algorithm if repeat == 0 else None, lw=1.2)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("time (s)", fontsize=8)
+        axis.set_ylabel("relative distance", fontsize=8)
+        axis.grid(alpha=0.3)
+    axes.flat[0].legend(fontsize=8)
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    figure.suptitle(title, fontsize=10)
+    figure.tight_layout()
+    figure.savefig(output, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", nargs="+", default=PROBLEMS, choices=PROBLEMS)
+    parser.add_argument("--size", type=int, default=128, help="side of the image in pixels")
+    parser.add_argument("--accuracy", type=float, default=1e-4, help="relative distance to the tight solution")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--max-outer", type=int, default=60, help="cap of `reference`")
+    parser.add_argument("--weights", default="gray")
+    parser.add_argument("--output", type=Path, default=Path("results/benchmarks/solver"))
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    warnings.simplefilter("ignore", ConvergenceWarning)
+    device = torch.device(options.device)
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
+    model = deal.load(options.weights, device=device).requires_grad_(False)
+    plain, ours = share_of_peak(model, options.size, device)
+    print(f"convolutions in float32: plain 3×3 {plain:.0f} GFLOP/s, W and its adjoint {ours:.0f} ({ours / plain:.0%})")
+    rows, paths = [], []
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    for name in options.problems:
+        more, more_paths = compare(model, name, options)
+        rows, paths = rows + more, paths + more_paths
+        _write(options.output.with_suffix(".csv"), COLUMNS, [[r[c] for c in COLUMNS] for r in rows])
+        _write(
+            options.output.with_name(options.output.name + "_path.csv"),
+            ("problem", "algorithm", "repeat", "seconds", "distance"),
+            paths,
+        )
+        plot(paths, options.output.with_suffix(".png"), f"{options.size}×{options.size}, {hardware}")
+    found = speedups(rows)
+    for name, ratio in found.items():
+        print(f"{name:12} {ratio:6.1f}× less time at the same accuracy")
+    print(f"{'geometric mean':12} {statistics.geometric_mean(found.values()):4.1f}×")
+
+
+def _write(path: Path, header, rows) -> None:
+    with path.open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
