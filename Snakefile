@@ -32,6 +32,7 @@ wildcard_constraints:
 
 include: "workflow/rules/download.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/baselines.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/mri.smk"
 include: "workflow/rules/evaluate.smk"

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from baselines.networks import crr, fdn, safi
+from baselines.networks import crr, fdn, safi, swinir
 from baselines.networks.readers import read_state_dict
 from bench import datasets
 
@@ -185,3 +185,59 @@ def test_mmr_mask_is_large_where_the_image_is_flat(mirror: Path) -> None:
     assert mask.shape == (1, 64, 40, 40) and mask.min() >= 0 and mask.max() <= 1 + 1e-5
     interior = mask[..., 13:27, :]
     assert interior[..., 9:11].mean() > interior[..., 19:21].mean() + 0.1
+
+
+def swinir_state() -> dict[str, torch.Tensor]:
+    """Parameters of a random network, with the buffers that published files hold beside them."""
+    torch.manual_seed(0)
+    state = swinir.SwinIR().state_dict()
+    for group in range(4):
+        for block in range(6):
+            name = f"layers.{group}.residual_group.blocks.{block}"
+            state[f"{name}.attn.relative_position_index"] = torch.zeros(64, 64, dtype=torch.long)
+            if block % 2:
+                state[f"{name}.attn_mask"] = torch.zeros(64, 64, 64)
+    return state
+
+
+def test_swinir_has_the_papers_size() -> None:
+    attention = 15 * 15 * 6 + 60 * 180 + 180 + 60 * 60 + 60
+    block = attention + 2 * 2 * 60 + 60 * 120 + 120 + 120 * 60 + 60
+    convolution = 60 * 60 * 9 + 60
+    expected = 4 * (6 * block + convolution) + 2 * convolution + (9 * 60 + 60) + 2 * 2 * 60
+    state = {k: v for k, v in swinir_state().items() if not k.endswith(swinir.BUFFERS)}
+    assert sum(v.numel() for v in state.values()) == expected
+    assert "layers.3.residual_group.blocks.5.attn.qkv.weight" in state and "upsample.0.weight" in state
+
+
+def test_swinir_windows() -> None:
+    x = torch.arange(2 * 16 * 24.0).view(2, 16, 24, 1)
+    parts = swinir.windows(x)
+    assert parts.shape == (12, 64, 1)
+    torch.testing.assert_close(parts[1, :8, 0], x[0, 0, 8:16, 0])
+    torch.testing.assert_close(swinir.image(parts, 16, 24), x)
+
+
+def test_swinir_attention_stays_inside_the_image() -> None:
+    """Rolled windows hold pixels from opposite borders; these must not see each other."""
+    mask = swinir.shift_mask(16, 16, torch.device("cpu"))
+    assert mask.shape == (4, 64, 64)
+    assert not mask[0].any()
+    corner = (mask[3] == 0).float()
+    assert corner.sum(1).unique().tolist() == [16]  # four quarters of 4×4 pixels
+    block = swinir.Block(shifted=True)
+    x = torch.rand(1, 16, 16, 60)
+    y = x.clone()
+    y[0, -1, -1] += 1
+    changed = (block(x) - block(y)).abs().sum(-1)[0] > 1e-6
+    assert changed[-4:, -4:].all() and not changed[:4].any() and not changed[:, :4].any()
+
+
+def test_swinir_file(tmp_path: Path) -> None:
+    network = swinir.load_swinir(swinir_state(), tmp_path / "x.pth")
+    mask = network(torch.rand(2, 1, 19, 24))
+    assert mask.shape == (2, 60, 19, 24) and mask.min() >= 0 and mask.max() <= 1
+    broken = swinir_state()
+    del broken["conv_first.weight"]
+    with pytest.raises(ValueError, match=r"x\.pth: conv_first\.weight is missing"):
+        swinir.load_swinir(broken, tmp_path / "x.pth")

@@ -5,16 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
+from scipy.stats import multivariate_normal
 from skimage.restoration import denoise_tv_chambolle
-from test_regularisers import random_state, stored
+from test_regularisers import random_state, stored, swinir_state
 
-from baselines import Method, safi, tv
+from baselines import Method, epll, safi, sarr, tv
 from baselines.fdn import FDN
 from baselines.linear import squared_norm
 from baselines.networks import crr
 from baselines.networks.readers import read_state_dict
 from baselines.networks.safi import Filters
 from baselines.wcrr import CRR, WCRR, denoise, sagd
+from bench import epll_prior
 from deal.operators import Blur, Identity
 
 
@@ -234,3 +237,80 @@ def test_mmr_solves_other_problems(mirror: Path, short: None) -> None:
     method, y = ready(safi.MMR(), "mri", 0.002, mirror), noisy(operator.A(truth), 0.002)
     x = method.reconstruct(y, operator, 0.002, lmbda=1e-5)
     assert psnr(x, truth) > psnr(y, truth) + 2
+
+
+def test_sarr_runs_on_a_file_of_its_layout(tmp_path: Path, mirror: Path) -> None:
+    """The published regulariser under the mask of a random network; with Λ = ½ it is WCRR of half the strength."""
+    weights = {"wcrr": stored("wcrr", mirror), "sarr": tmp_path / "checkpoint_best_state.pth"}
+    torch.save({"state_dict": read_state_dict(weights["wcrr"]), "state_dict_mask": swinir_state()}, weights["sarr"])
+    method, truth, sigma = sarr.SARR(), picture(16), 25 / 255
+    method.setup("denoise_gray", sigma, weights, torch.device("cpu"))
+    y = noisy(truth, sigma)
+    x = check(method, "denoise_gray", y, Identity(), sigma)
+    assert psnr(x, truth) > psnr(y, truth) + 3
+    method.network = lambda image: torch.full((1, 60, 16, 16), 0.5)
+    half, _, _ = denoise(y, lambda v: 0.5 * method.second.gradient(v), method.second.mu)
+    torch.testing.assert_close(method.reconstruct(y, Identity(), sigma), half, atol=1e-4, rtol=0)
+    method.task = "mri"
+    blur = gaussian_blur(5, 1.0)
+    given = {name: p.default for name, p in method.hyperparameters_for("mri", 0.002).items()}
+    deblurred = method.reconstruct(noisy(blur.A(truth), 0.002), blur, 0.002, **given)
+    assert psnr(deblurred, truth) > psnr(blur.A(truth), truth) + 1
+
+
+def test_sarr_without_its_parts_is_refused(tmp_path: Path, mirror: Path) -> None:
+    torch.save({"state_dict": random_state()}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=r"x\.pth: has no entry 'state_dict_mask'"):
+        weights = {"wcrr": stored("wcrr", mirror), "sarr": tmp_path / "x.pth"}
+        sarr.SARR().setup("denoise_gray", 0.1, weights, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def tiny_prior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A mixture of few Gaussians on patches of made images, trained as the workflow does."""
+    images = [picture(64)[0].numpy(), picture(48)[0].numpy().transpose(0, 2, 1)]
+    patches = epll_prior.sample_patches(images, 1500, seed=0)
+    assert abs(patches.mean(1)).max() < 1e-12
+    found = epll_prior.fit(patches, components=4, steps=5, seed=0)
+    np.testing.assert_array_equal(found["weights"], epll_prior.fit(patches, 4, 5, 0)["weights"])
+    path = tmp_path_factory.mktemp("prior") / "epll_prior.npz"
+    np.savez(path, **found)
+    return path
+
+
+def test_epll_wiener_estimates_are_conditional_means(tiny_prior: Path) -> None:
+    """For one Gaussian the estimate is Σ(Σ + vI)⁻¹p; the component is the one of the largest posterior."""
+    prior, variance = epll.Prior.load(tiny_prior), 0.01
+    with np.load(tiny_prior) as found:
+        weights, moments = found["weights"], found["covariances"].astype(float)
+    patches = 0.1 * torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
+    noisy_moments = moments + variance * np.eye(64)
+    scores = [
+        np.log(w) + multivariate_normal.logpdf(patches, cov=c) for w, c in zip(weights, noisy_moments, strict=True)
+    ]
+    gains = moments @ np.linalg.inv(noisy_moments)
+    expected = np.stack([gains[k] @ p for k, p in zip(np.argmax(scores, 0), patches.double().numpy(), strict=True)])
+    np.testing.assert_allclose(prior.denoise(patches, variance).numpy(), expected, atol=1e-5)
+
+
+def test_epll_reads_the_authors_file(tiny_prior: Path, tmp_path: Path) -> None:
+    """MATLAB's patches are column-major: on transposed images their prior must do as ours on these."""
+    with np.load(tiny_prior) as found:
+        weights, covariances = found["weights"], found["covariances"].astype(float)
+    model = {"mixweights": weights[:, None], "covs": covariances.transpose(1, 2, 0), "nmodels": len(weights)}
+    savemat(tmp_path / "prior.mat", {"GS": model})
+    x = noisy(picture(20), 0.05)
+    ours = epll.average(x, epll.Prior.load(tiny_prior), 0.01)
+    theirs = epll.average(x.mT.contiguous(), epll.Prior.load(tmp_path / "prior.mat"), 0.01)
+    torch.testing.assert_close(theirs.mT, ours, atol=1e-5, rtol=0)
+    (tmp_path / "no.npz").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"no\.npz: not a prior"):
+        epll.Prior.load(tmp_path / "no.npz")
+
+
+def test_epll_deblurs(tiny_prior: Path) -> None:
+    truth, sigma, operator = picture(), 2.55 / 255, gaussian_blur()
+    method, y = epll.EPLL(), noisy(operator.A(truth), sigma)
+    method.setup("deblur_gray", sigma, {"epll_prior": tiny_prior}, torch.device("cpu"))
+    x = check(method, "deblur_gray", y, operator, sigma)
+    assert psnr(x, truth) > psnr(y, truth) + 1.5

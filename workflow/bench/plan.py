@@ -162,6 +162,8 @@ class Plan:
 
     def weights_inputs(self, task: str, method: str) -> list[str]:
         """Local files that DEAL's weights come from, so that replacing them is noticed."""
+        if method == "epll":
+            return [str(registry.epll_prior(self.config))]
         if method != "deal" or self.config.weights == "official":
             return []
         path = registry.local_weights(self.config, registry.deal_kind(task))

@@ -151,6 +151,12 @@ def trained(config: Config, kind: str) -> Path:
     return Path(config.results) / "training" / f"{kind}.safetensors"
 
 
+def epll_prior(config: Config) -> Path:
+    """EPLL's prior: the authors' file if it lies in the cache, else what the workflow trains."""
+    theirs = Path(config.cache) / "GSModel_8x8_200_2M_noDC_zeromean.mat"
+    return theirs if theirs.is_file() else Path(config.results) / "training" / "epll_prior.npz"
+
+
 def deal_kind(task: str) -> str:
     """Which of DEAL's models serves `task`: "gray" or "color"."""
     return "color" if task.endswith("_color") else "gray"
@@ -197,6 +203,10 @@ def locate(name: str, config: Config) -> Path:
             how = {"train": "not trained yet", "released": "not shipped with this installation"}
             others = ", ".join(key for key in WEIGHTS if key != config.weights)
             raise MissingWeights(f"{path.name}: {how.get(config.weights, 'no such file')}; other weights: {others}")
+        return path
+    if name == "epll_prior":
+        if not (path := epll_prior(config)).is_file():
+            raise MissingWeights(f"{path} is not trained yet; python -m bench train_epll --output {path}")
         return path
     source, url = ("deal_official", DEAL_URLS[kind]) if ours else (name, None)
     known = datasets.registry()

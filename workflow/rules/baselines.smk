@@ -1,0 +1,22 @@
+"""What baselines learn here, from training images only."""
+
+
+rule train_epll:
+    input:
+        manifest=plan.manifest("bsd400"),
+    output:
+        prior=f"{plan.results}/training/epll_prior.npz",
+        sidecar=f"{plan.results}/training/epll_prior.json",
+    log:
+        f"{plan.results}/logs/train/epll_prior.log",
+    benchmark:
+        f"{plan.results}/benchmarks/train/epll_prior.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        config=plan.config_file,
+        code=plan.code("bench.epll_prior"),
+    shell:
+        "python -m bench train_epll --output {output.prior} --threads {threads}"
+        " --config {params.config} 2>&1 | tee {log}"
