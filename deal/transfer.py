@@ -29,15 +29,16 @@ def color_from_gray(gray: DEAL, seed: int = 0, noise: float = 0.02) -> DEAL:
     if gray.kind != "gray":
         raise ValueError(f"a colour model starts from a gray one, not from a {gray.kind} one")
     color = DEAL("color")
+    # Kernels in force, mean removed: the mean over all channels that the colour model removes is 0 for a chroma.
     generator = torch.Generator().manual_seed(seed)
     strength = gray.W.effective_kernels().square().sum(dim=(1, 2, 3))
     order = strength.argsort(descending=True)
     channel = torch.repeat_interleave(torch.arange(3), torch.tensor(SHARES))
     source = torch.cat([order[:n] for n in SHARES])  # gray filter behind each colour filter
 
-    for layer, (mine, theirs) in enumerate(zip(color.W.weights, gray.W.weights, strict=True)):
+    for layer, (mine, theirs) in enumerate(zip(color.W.weights, gray.W.kernels(), strict=True)):
         mine.copy_(_spread(theirs, mine.shape, layer, noise, generator, source, channel))
-    for layer, (mine, theirs) in enumerate(zip(color.W_mask.weights, gray.W_mask.weights, strict=True)):
+    for layer, (mine, theirs) in enumerate(zip(color.W_mask.weights, gray.W_mask.kernels(), strict=True)):
         luminance = torch.zeros(N_FILTERS, dtype=torch.long)
         mine.copy_(_spread(theirs, mine.shape, layer, noise, generator, torch.arange(N_FILTERS), luminance))
     color.M2.weight.copy_(gray.M2.weight)
