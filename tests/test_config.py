@@ -106,8 +106,8 @@ def test_wrong_values_name_key_value_and_expectation(values: dict, sentence: str
     [
         ({"solver": {"tasks": {"deblur": {}}}}, "solver.tasks: unknown task 'deblur'; did you mean 'deblur_gray'?"),
         (
-            {"tables": {"table1": {"caption": "", "tasks": ["denoise_gray"], "methods": ["wcrr"]}}},
-            "tables.table1.methods: 'wcrr' is not one of `methods`",
+            {"tables": {"table1": {"caption": "", "tasks": ["denoise_gray"], "methods": ["mine"]}}},
+            "tables.table1.methods: 'mine' is not one of `methods`",
         ),
     ],
 )

@@ -118,7 +118,12 @@ LAYERS = {
     "baselines": {"baselines"},
     "workflow/bench": {"bench"},
 }
-MEETING = {"registry": {"baselines", "deal"}, "adapter": {"baselines", "deal"}, "training_job": {"deal"}}
+MEETING = {
+    "registry": {"baselines", "deal"},
+    "adapter": {"baselines", "deal"},
+    "training_job": {"deal"},
+    "parcel": {"deal"},
+}
 MEETING |= {"tasks": {"deal.operators"}, "mri": {"deal.operators"}, "__main__": {"deal.weights"}}
 WITHOUT_TORCH = {"config", "configfile", "plan", "layouts", "cells", "tables", "results", "render", "stats", "publish"}
 WITHOUT_TORCH |= {"search", "tuning_figure"}

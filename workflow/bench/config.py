@@ -22,6 +22,8 @@ Count = Annotated[int, Field(ge=1)]
 Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 CountPair = Annotated[list[Count], Field(min_length=2, max_length=2)]
 WEIGHTS = ("train", "released", "official")
+METHODS = ["truth", "measurement", "bm3d", "epll", "tv", "wcrr", "crr", "sarr", "safi", "mmr", "fdn", "pnp_dncnn"]
+METHODS += ["pnp_dncnn_plain", "ircnn", "dpir", "dpir_ffdnet", "prox_drunet", "dncnn", "ffdnet", "drunet", "deal"]
 
 
 class Section(BaseModel):
@@ -529,9 +531,7 @@ class Config(Section):
         None,
         description="First n images of every task (wins over a task's `subset`); null: as they say.",
     )
-    methods: Annotated[list[str], Field(min_length=1)] = Field(
-        ["truth", "measurement", "bm3d", "deal"], description="Methods that are run, by name."
-    )
+    methods: Annotated[list[str], Field(min_length=1)] = Field(METHODS, description="Methods that are run, by name.")
     hyperparameters: Literal["tuned", "paper"] = Field(
         "paper",
         description="Values of what can be tuned (λ, σ, …). `paper`: those of the paper where it names them, else the "
