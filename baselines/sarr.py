@@ -16,7 +16,8 @@ from baselines import Hyperparameter, Method, Operator
 from baselines.networks.crr import RidgeRegulariser
 from baselines.networks.readers import read_pth, read_state_dict
 from baselines.networks.swinir import SwinIR, load_swinir
-from baselines.wcrr import TUNED, denoise, sagd
+from baselines.wcrr import MRI_TUNED as PLAIN_TUNED
+from baselines.wcrr import denoise, sagd
 
 # (λ, σ in 0-255 units) tuned by the authors for single-coil 4-fold PD; PDFS (2.9056e-3, 21.1442), multi-coil 8-fold PD
 # (1.2747e-3, 10.6412) and PDFS (1.4623e-3, 11.3975).
@@ -75,7 +76,7 @@ class SARR(Method):
         if self.first is None or self.second is None or self.network is None:
             raise RuntimeError("setup has not been called")
         mri = self.task == "mri"
-        one = self.first.at(TUNED["mri"][1] if mri else sigma * 255)
+        one = self.first.at(PLAIN_TUNED[1] if mri else sigma * 255)
         two = self.second.at(sigma_255 if mri else sigma * 255)
         if mri:
             x, before, _ = sagd(y, operator, one.gradient, one.mu, lmbda, tol=1e-5, most=1000)

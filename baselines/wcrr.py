@@ -18,9 +18,19 @@ from baselines.networks.readers import read_state_dict
 Gradient = Callable[[Tensor], Tensor]
 
 # Tuned on MRI validation images by Neumayer and Altekrüger (2024), (λ, σ in 0-255 units): single-coil 4-fold PD
-# (6.6234e-3, 9.9351), PDFS (7.5984e-3, 15); multi-coil 8-fold PD and PDFS (2.2078e-3, 13.0753). The first is the
-# default; for deblurring λ is that of a Gaussian prior of level 15 at noise level 2.55, (2.55/15)².
-TUNED = {"mri": (6.6234e-3, 9.9351), "deblur_gray": (2.89e-2, 15.0)}
+# (6.6234e-3, 9.9351), PDFS (7.5984e-3, 15); multi-coil 8-fold PD and PDFS (2.2078e-3, 13.0753). The first is taken.
+MRI_TUNED = (6.6234e-3, 9.9351)
+DEBLUR_LEVEL = 15.0
+
+
+def starting_point(task: str, sigma: float) -> tuple[float, float] | None:
+    """(λ, σ of the regulariser in 0-255 units) from which tuning starts; None for denoising, where nothing is tuned.
+
+    For deblurring λ = (σ_n/15)²: the weight at noise level σ_n of a prior that is right, with weight 1, at level 15.
+    """
+    if task == "mri":
+        return MRI_TUNED
+    return ((sigma * 255 / DEBLUR_LEVEL) ** 2, DEBLUR_LEVEL) if task == "deblur_gray" else None
 
 
 def denoise(
@@ -113,9 +123,9 @@ class WCRR(Method):
 
     def hyperparameters_for(self, task: str, sigma: float) -> Mapping[str, Hyperparameter]:
         """None for denoising; else λ and the noise level that R is for, in 0-255 units."""
-        if task not in TUNED:
+        if (start := starting_point(task, sigma)) is None:
             return {}
-        lmbda, level = TUNED[task]
+        lmbda, level = start
         return {"lmbda": Hyperparameter(lmbda, 1e-6, 10, log=True), "sigma_255": Hyperparameter(level, 0.1, 50)}
 
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
@@ -140,10 +150,9 @@ class WCRR(Method):
         """The minimiser, unclipped; `info` holds iterations and convergence."""
         if self.regulariser is None:
             raise RuntimeError("setup has not been called")
-        if self.task in TUNED:
-            default = TUNED[self.task]
-            r = self.regulariser.at(default[1] if sigma_255 is None else sigma_255)
-            strength = default[0] if lmbda is None else lmbda
+        if (start := starting_point(self.task, sigma)) is not None:
+            r = self.regulariser.at(start[1] if sigma_255 is None else sigma_255)
+            strength = start[0] if lmbda is None else lmbda
             x, iterations, converged = sagd(y, operator, r.gradient, r.mu, strength)
         else:
             r = self.regulariser.at(sigma * 255)

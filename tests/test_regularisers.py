@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from baselines.networks import crr, fdn, safi, swinir
 from baselines.networks.readers import read_state_dict
 from bench import datasets
+from deal.operators import Blur
 
 CONVS = "conv_layer.conv_layers"
 
@@ -144,8 +145,12 @@ def test_fdn_files_of_another_layout_are_refused(tmp_path: Path) -> None:
     (tmp_path / "x.hdf5").write_bytes(b"no")
     with pytest.raises(ValueError, match=r"x\.hdf5: not a Keras file"):
         fdn.load(tmp_path / "x.hdf5")
-    with pytest.raises(ValueError, match="larger than the image"):
-        fdn.transfer(torch.ones(9, 9), 8, 8)
+
+
+def test_fdn_kernels_wrap_around_small_images() -> None:
+    kernel = torch.rand(5, 9)
+    expected = Blur(kernel).transfer(torch.Size((4, 6)), None, torch.float32)
+    torch.testing.assert_close(fdn.transfer(kernel, 4, 6), expected, atol=1e-5, rtol=0)
 
 
 def two_layers(height: int, width: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

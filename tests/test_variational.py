@@ -71,10 +71,10 @@ def test_ridge_regularisers_denoise(kind: type[WCRR], gain: float, mirror: Path)
 
 
 def test_wcrr_deblurs(mirror: Path) -> None:
-    truth, sigma, operator = picture(24), 2.55 / 255, gaussian_blur(5, 1.0)
+    truth, sigma, operator = picture(32), 2.55 / 255, gaussian_blur()
     method, y = ready(WCRR(), "deblur_gray", sigma, mirror), noisy(operator.A(truth), sigma)
     x = method.reconstruct(y, operator, sigma)
-    assert psnr(x, truth) > psnr(y, truth) + 2
+    assert psnr(x, truth) > psnr(y, truth) + 1.5
     assert x.min() >= 0
 
 

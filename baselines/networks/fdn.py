@@ -29,12 +29,16 @@ def dct_basis() -> Tensor:
 
 
 def transfer(kernels: Tensor, height: int, width: int) -> Tensor:
-    """Spectra (…, height, width // 2 + 1) of real kernels (…, h, w) whose centre is [h // 2, w // 2]."""
+    """Spectra (…, height, width // 2 + 1) of real kernels (…, h, w) whose centre is [h // 2, w // 2].
+
+    Kernels larger than the image wrap around, as circular convolution has it.
+    """
     h, w = kernels.shape[-2:]
-    if h > height or w > width:
-        raise ValueError(f"the kernel of {h}×{w} is larger than the image of {height}×{width}")
-    padded = F.pad(kernels, (0, width - w, 0, height - h)).roll((-(h // 2), -(w // 2)), (-2, -1))
-    return torch.fft.rfft2(padded)
+    rows = (torch.arange(h, device=kernels.device) - h // 2) % height
+    columns = (torch.arange(w, device=kernels.device) - w // 2) % width
+    grid = kernels.new_zeros(*kernels.shape[:-2], height, w).index_add_(-2, rows, kernels)
+    grid = kernels.new_zeros(*kernels.shape[:-2], height, width).index_add_(-1, columns, grid)
+    return torch.fft.rfft2(grid)
 
 
 class Stage(nn.Module):
