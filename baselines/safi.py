@@ -170,11 +170,14 @@ class SAFI(Method):
 
 
 class MMR(SAFI):
-    """Majorisation-minimisation: the mask is a decreasing function of averaged responses. Not in the paper."""
+    """Majorisation-minimisation: the mask is a decreasing function of averaged responses. Not in the paper.
+
+    For denoising only: on MRI its stopping rule takes hundreds of thousands of dual steps for one image.
+    """
 
     name = "mmr"
     label = "MMR (extra)"
-    tasks = ("denoise_gray", "mri")
+    tasks = ("denoise_gray",)
     kind = MmrModel
     tuned: Mapping[int | str, float] = MMR_TUNED
 
