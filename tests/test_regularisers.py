@@ -165,7 +165,11 @@ def two_layers(height: int, width: int) -> list[tuple[torch.Tensor, torch.Tensor
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 17), (5, 8), (3, 4)])
-def test_safi_filters_are_two_zero_padded_layers(height: int, width: int) -> None:
+@pytest.mark.parametrize("small", [0, safi.SMALL])
+def test_safi_filters_are_two_zero_padded_layers(
+    height: int, width: int, small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(safi, "SMALL", small)
     for found, expected in two_layers(height, width):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 

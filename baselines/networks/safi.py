@@ -15,6 +15,7 @@ from baselines.networks.crr import tensor
 
 CHANNELS, SIZE = 64, 7
 REACH = SIZE // 2  # of one layer; the two together reach 2·REACH pixels
+SMALL = 48 * 48  # images of fewer pixels pass the two layers as they are, which is quicker there
 _WIDE = 8  # neighbouring pixels that the adjoint computes as channels, to fill the vector units
 
 
@@ -63,6 +64,8 @@ class Filters:
     def __call__(self, x: Tensor) -> Tensor:
         """W x: (B, 1, H, W) → (B, 64, H, W)."""
         _check(x)
+        if x.shape[-2] * x.shape[-1] < SMALL:
+            return F.conv2d(F.conv2d(x, self.first, padding=REACH), self.second, padding=REACH)
         out = F.conv2d(x, self.kernel, padding=2 * REACH)
         for dim, start, pad, to, back, first, second in self._sides:
             rest = 2 * REACH - pad
@@ -74,6 +77,8 @@ class Filters:
     def adjoint(self, z: Tensor) -> Tensor:
         """Wᵀ z: (B, 64, H, W) → (B, 1, H, W)."""
         _check(z)
+        if z.shape[-2] * z.shape[-1] < SMALL:
+            return F.conv_transpose2d(F.conv_transpose2d(z, self.second, padding=REACH), self.first, padding=REACH)
         width, pad = z.shape[-1], 2 * REACH
         out = F.conv2d(F.pad(z, (pad, pad + _WIDE - 1, pad, pad)), self.adjoint_kernel, stride=(1, _WIDE))
         out = out.permute(0, 2, 3, 1).flatten(2)[:, None, :, :width].contiguous()
