@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from deal.solver import conjugate_gradients
+from deal.cg import conjugate_gradients
 
 
 @runtime_checkable

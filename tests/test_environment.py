@@ -16,7 +16,13 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = {"deal", "baselines", "bench", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
-IMPORT_NAMES = {"pil": "pillow", "yaml": "pyyaml", "skimage": "scikit-image", "sklearn": "scikit-learn", "pydantic_core": "pydantic"}
+IMPORT_NAMES = {
+    "pil": "pillow",
+    "yaml": "pyyaml",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "pydantic_core": "pydantic",
+}
 PINNED_BY_TORCH = ("nvidia-", "cuda-", "triton")  # CUDA builds bring these, at versions that torch demands
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -17,6 +17,7 @@ BENCH_MAY = {
     "registry": {"deal", "baselines"},
     "adapter": {"deal", "baselines"},  # DEAL as one of the methods
     "training_job": {"deal"},
+    "parcel": {"deal"},
     "tasks": {"deal"},  # its forward operators
     "mri": {"deal"},
     "__main__": {"deal"},  # on top of all rooms

@@ -105,8 +105,12 @@ def _imported(tree: ast.AST, module: str, is_package: bool) -> set[str]:
 
 
 def closure(modules: Iterable[str], without: Sequence[str] = AROUND) -> list[str]:
-    """`modules` and what they import of this project or their own package; `without` is not entered."""
-    todo, found = list(modules), set()
+    """`modules` and what they import of this project or their own package; `without` is not entered.
+
+    The package around a module counts with its own code only: what its __init__ offers to others is not what the module
+    computes with, so that an edit of DEAL's solver does not rerun all who use a forward operator.
+    """
+    todo, found, around = list(modules), set(), set()
     followed = {*OWN, *(module.split(".")[0] for module in todo)}
     while todo:
         module = todo.pop()
@@ -114,9 +118,11 @@ def closure(modules: Iterable[str], without: Sequence[str] = AROUND) -> list[str
         if path is None or module in found or module in without:
             continue
         found.add(module)
-        names = _imported(_tree(path), module, path.name == "__init__.py") | {module.rpartition(".")[0]}
+        if (parent := module.rpartition(".")[0]) and parent not in without:
+            around.add(parent)
+        names = _imported(_tree(path), module, path.name == "__init__.py")
         todo += [name for name in names if name.split(".")[0] in followed]
-    return sorted(found)
+    return sorted(found | around)
 
 
 def code_digest(modules: Iterable[str], without: Sequence[str] = AROUND) -> str:
