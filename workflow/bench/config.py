@@ -22,8 +22,8 @@ Count = Annotated[int, Field(ge=1)]
 Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 CountPair = Annotated[list[Count], Field(min_length=2, max_length=2)]
 WEIGHTS = ("train", "released", "official")
-METHODS = ["truth", "measurement", "bm3d", "epll", "tv", "wcrr", "crr", "sarr", "safi", "mmr", "fdn", "pnp_dncnn"]
-METHODS += ["pnp_dncnn_plain", "ircnn", "dpir", "dpir_ffdnet", "prox_drunet", "dncnn", "ffdnet", "drunet", "deal"]
+METHODS = ["truth", "measurement", "bm3d", "epll", "tv", "wcrr", "sarr", "safi", "fdn", "pnp_dncnn"]
+METHODS += ["ircnn", "dpir", "dpir_ffdnet", "prox_drunet", "dncnn", "ffdnet", "drunet", "deal"]
 
 
 class Section(BaseModel):
