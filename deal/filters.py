@@ -13,38 +13,67 @@ from torch import Tensor, nn
 
 # Grid on which the authors estimate ‖WᵀW‖: a 49×49 impulse response zero-padded by (256−1)//2 − 12 on each side.
 _SUPPORT, _GRID_PADDING = 49, 115
+_LANES = 16  # output channels from which a convolution fills the vector units by itself
 
 
 class Filters:
-    """W with fixed kernels: call it for W x, `adjoint` for Wᵀ z. Kernels are cast and laid out once."""
+    """W with fixed kernels: call it for W x, `adjoint` for Wᵀ z. Kernels are cast and laid out once.
 
-    def __init__(self, kernels: Sequence[Tensor], dtype: torch.dtype | None = None):
+    `plain` applies PyTorch's own convolutions and transposed convolutions, as the authors' code does: the yardstick.
+    Otherwise both directions are convolutions that fill the vector units (`_Wide`).
+    """
+
+    def __init__(self, kernels: Sequence[Tensor], dtype: torch.dtype | None = None, plain: bool = False):
         self.dtype = dtype or kernels[0].dtype
-        last = torch.channels_last
-        self._forward = [k.to(self.dtype).contiguous(memory_format=last) for k in kernels]
-        # The transposed convolution of stride 1 is a convolution with the flipped kernel, channels exchanged.
-        flipped = [k.to(self.dtype).flip(2, 3).transpose(0, 1) for k in reversed(kernels)]
-        # The widest adjoint has few outputs: computing two neighbouring pixels as channels fills the vector units.
-        wide = torch.cat([F.pad(flipped[0], (0, 1)), F.pad(flipped[0], (1, 0))])
-        self._adjoint = [k.contiguous(memory_format=last) for k in (wide, *flipped[1:])]
+        self.plain = [k.to(self.dtype) for k in kernels] if plain else None
+        if not plain:
+            self._forward = [_Wide(k.to(self.dtype)) for k in kernels]
+            # The transposed convolution of stride 1 is a convolution with the flipped kernel, channels exchanged.
+            self._adjoint = [_Wide(k.to(self.dtype).flip(2, 3).transpose(0, 1)) for k in reversed(kernels)]
 
     def __call__(self, x: Tensor) -> Tensor:
         """W x: (B, C, H, W) → (B, N, H, W) in the filters' dtype."""
         out = x.to(self.dtype)
-        for kernel in self._forward:
-            out = F.conv2d(out, kernel, padding=kernel.shape[-1] // 2)
+        if self.plain:
+            for kernel in self.plain:
+                out = F.conv2d(out, kernel, padding=kernel.shape[-1] // 2)
+            return out
+        for layer in self._forward:
+            out = layer(out)
         return out
 
     def adjoint(self, z: Tensor) -> Tensor:
         """Wᵀ z: (B, N, H, W) → (B, C, H, W) in the filters' dtype."""
-        wide, *rest = self._adjoint
-        width, pad = z.shape[-1], (wide.shape[-1] - 1) // 2
-        out = F.conv2d(F.pad(z, (0, 1)) if width % 2 else z, wide, stride=(1, 2), padding=pad)
-        left, right = out.chunk(2, dim=1)
-        out = torch.stack([left, right], dim=-1).flatten(-2)[..., :width]
-        for kernel in rest:
-            out = F.conv2d(out, kernel, padding=kernel.shape[-1] // 2)
-        return out
+        if self.plain:
+            for kernel in reversed(self.plain):
+                z = F.conv_transpose2d(z, kernel, padding=kernel.shape[-1] // 2)
+            return z
+        for layer in self._adjoint:
+            z = layer(z)
+        return z
+
+
+class _Wide:
+    """A convolution of stride 1 whose few output channels are computed for several neighbouring pixels at once.
+
+    With s kernels shifted by 0 … s−1 pixels and a stride of s, the s·out channels of a pixel in channels-last layout are
+    the `out` channels of s neighbours: the same image seen with another shape, without a copy.
+    """
+
+    def __init__(self, kernel: Tensor):
+        self.outputs, self.pad = kernel.shape[0], kernel.shape[-1] // 2
+        self.pixels = max(1, _LANES // self.outputs)
+        wide = [F.pad(kernel, (i, self.pixels - 1 - i)) for i in range(self.pixels)] if self.pixels > 1 else [kernel]
+        self.kernel = torch.cat(wide).contiguous(memory_format=torch.channels_last)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        pixels, width = self.pixels, x.shape[-1]
+        if pixels == 1:
+            return F.conv2d(x, self.kernel, padding=self.pad)
+        missing = -width % pixels
+        out = F.conv2d(F.pad(x, (0, missing)) if missing else x, self.kernel, stride=(1, pixels), padding=self.pad)
+        rows = out.permute(0, 2, 3, 1).contiguous().view(len(x), x.shape[-2], width + missing, self.outputs)
+        return (rows[:, :, :width] if missing else rows).permute(0, 3, 1, 2)
 
 
 class MultiConv(nn.Module):
@@ -66,10 +95,10 @@ class MultiConv(nn.Module):
         first, *rest = self.weights
         return [first - first.mean(dim=(1, 2, 3), keepdim=True), *rest]
 
-    def bind(self, scale: Tensor | None = None, dtype: torch.dtype | None = None) -> Filters:
+    def bind(self, scale: Tensor | None = None, dtype: torch.dtype | None = None, plain: bool = False) -> Filters:
         """Freeze the present kernels, optionally multiplied by `scale`, for repeated application."""
         first, *rest = self.kernels()
-        return Filters([first if scale is None else first * scale, *rest], dtype)
+        return Filters([first if scale is None else first * scale, *rest], dtype, plain)
 
     def squared_norm(self) -> Tensor:
         """L, the authors' estimate of ‖WᵀW‖ (scalar, differentiable).
