@@ -25,30 +25,40 @@ class Filters:
 
     def __init__(self, kernels: Sequence[Tensor], dtype: torch.dtype | None = None, plain: bool = False):
         self.dtype = dtype or kernels[0].dtype
-        self.plain = [k.to(self.dtype) for k in kernels] if plain else None
+        self.kernels = [k.to(self.dtype) for k in kernels]
+        self.plain = plain
         if not plain:
-            self._forward = [_Wide(k.to(self.dtype)) for k in kernels]
+            self._forward = [_Wide(k) for k in self.kernels]
             # The transposed convolution of stride 1 is a convolution with the flipped kernel, channels exchanged.
-            self._adjoint = [_Wide(k.to(self.dtype).flip(2, 3).transpose(0, 1)) for k in reversed(kernels)]
+            self._adjoint = [_Wide(k.flip(2, 3).transpose(0, 1)) for k in reversed(self.kernels)]
 
     def __call__(self, x: Tensor) -> Tensor:
         """W x: (B, C, H, W) → (B, N, H, W) in the filters' dtype."""
-        out = x.to(self.dtype)
         if self.plain:
-            for kernel in self.plain:
+            out = x.to(self.dtype)
+            for kernel in self.kernels:
                 out = F.conv2d(out, kernel, padding=kernel.shape[-1] // 2)
             return out
-        for layer in self._forward:
-            out = layer(out)
-        return out
+        return self._forward[-1](self.narrow(x))
 
     def adjoint(self, z: Tensor) -> Tensor:
         """Wᵀ z: (B, N, H, W) → (B, C, H, W) in the filters' dtype."""
         if self.plain:
-            for kernel in reversed(self.plain):
+            for kernel in reversed(self.kernels):
                 z = F.conv_transpose2d(z, kernel, padding=kernel.shape[-1] // 2)
             return z
-        for layer in self._adjoint:
+        return self.narrow_adjoint(self._adjoint[0](z))
+
+    def narrow(self, x: Tensor) -> Tensor:
+        """All layers but the last, the wide one."""
+        out = x.to(self.dtype)
+        for layer in self._forward[:-1]:
+            out = layer(out)
+        return out
+
+    def narrow_adjoint(self, z: Tensor) -> Tensor:
+        """The adjoint of `narrow`."""
+        for layer in self._adjoint[1:]:
             z = layer(z)
         return z
 

@@ -9,13 +9,13 @@ then load unchanged.
 import torch
 from torch import Tensor, nn
 
+from deal.engine import MASK_MIN
 from deal.filters import MultiConv
 from deal.operators import Identity, LinearOperator
 from deal.solver import Solution, solve
 from deal.splines import LinearSpline, constant, gaussian, identity
 
 N_FILTERS = 128
-MASK_MIN = 0.01  # ε_M
 LAYERS = {"gray": (1, 4, 8, N_FILTERS), "color": (3, 12, 24, N_FILTERS)}
 
 

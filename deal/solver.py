@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from deal.cg import conjugate_gradients, inner, norms
+from deal.engine import engine
 from deal.preconditioner import Preconditioner
 
 _TINY = 1e-30
@@ -59,12 +60,13 @@ class Solution:
 class NormalEquations:
     """A(x) and M for one batch: kernels bound once, work counted."""
 
-    def __init__(self, model, operator, sigma: Tensor, lmbda: Tensor, dtype: torch.dtype | None = None, norm=None):
+    def __init__(
+        self, model, operator, sigma: Tensor, lmbda: Tensor, dtype: torch.dtype | None = None, norm=None, plain=False
+    ):
         self.model, self.operator, self.sigma = model, operator, sigma
         self.lmbda = lmbda[:, None, None, None]
         self.norm = model.W.squared_norm() if norm is None else norm
-        self.W = model.W.bind(self.norm.rsqrt(), dtype)
-        self.W_mask = model.W_mask.bind(dtype=dtype)
+        self.engine = engine(model, sigma, self.norm, dtype, plain)
         self.applications = self.masks = 0
 
     def lowered(self, dtype: torch.dtype) -> "NormalEquations":
@@ -74,13 +76,17 @@ class NormalEquations:
     def mask_squared(self, x: Tensor) -> Tensor:
         """M(x)², in the dtype of the convolutions."""
         self.masks += 1
-        return self.model.mask(x, self.sigma, self.W_mask).to(self.W.dtype).square_()
+        return self.engine.mask_squared(x)
 
-    def apply(self, x: Tensor, m2: Tensor) -> Tensor:
-        """(HᵀH + λ Wᵀ m2 W) x in the dtype of `x`."""
-        self.applications += 1
-        regular = self.W.adjoint(self.W(x).mul_(m2)).to(x.dtype)
-        return self.operator.A_adjoint(self.operator.A(x)) + self.lmbda * regular
+    def at(self, m2: Tensor):
+        """A(x) for M(x)² = m2, as a function of its argument."""
+        weight = self.engine.weight(m2)
+
+        def apply(p: Tensor) -> Tensor:
+            self.applications += 1
+            return self.operator.A_adjoint(self.operator.A(p)) + self.lmbda * self.engine.gram(p, weight)
+
+        return apply
 
 
 def solve(
@@ -139,7 +145,7 @@ def solve(
         lmbda = torch.as_tensor(lmbda, dtype=dtype, device=b.device).expand(len(b))
         if not (torch.isfinite(sigma).all() and (sigma >= 0).all() and torch.isfinite(lmbda).all()):
             raise ValueError(f"sigma must be >= 0 and lambda finite, got {sigma.tolist()} and {lmbda.tolist()}")
-        system = NormalEquations(model, operator, sigma, lmbda)
+        system = NormalEquations(model, operator, sigma, lmbda, plain=algorithm == "reference")
         record = [] if keep_iterates else None
         if algorithm == "reference":
             x = torch.zeros_like(b) if x0 is None else x0.to(b)
@@ -192,20 +198,21 @@ def correction(apply, r: Tensor, P, eta: float, max_iter: int, floor: float | Te
     return d, z
 
 
-def fixed_point_residual(system: NormalEquations, b: Tensor, x: Tensor, tol: float, m2=None, r=None, P=None, d=None):
+def fixed_point_residual(system: NormalEquations, b: Tensor, x: Tensor, tol: float, A=None, r=None, P=None, d=None):
     """‖T(x) − x‖/‖x‖ of each sample, (B,), with T(x) − x = A(x)⁻¹ (b − A(x)x) to 5 % of itself or of `tol`.
 
-    What the linear solve leaves is added, so that the value errs to the safe side. With m2 = M(x)², r = b − A(x)x and
+    What the linear solve leaves is added, so that the value errs to the safe side. With A = A(x), r = b − A(x)x and
     a preconditioner at hand nothing is computed twice; d may hold an approximation of T(x) − x.
     """
-    if m2 is None:
+    if A is None:
         m2 = system.mask_squared(x)
-        r = b - system.apply(x, m2)
-    P = Preconditioner(system, b.shape).update(m2) if P is None else P
+        A = system.at(m2)
+        P = Preconditioner(system, b.shape).update(m2)
+        r = b - A(x)
     size = norms(x).clamp(min=_TINY)
     if d is not None:
-        r = r - system.apply(d, m2)
-    d, left = correction(lambda p: system.apply(p, m2), r, P, 0.02, 200, 0.05 * tol * size, d)
+        r = r - A(d)
+    d, left = correction(A, r, P, 0.02, 200, 0.05 * tol * size, d)
     return (norms(d) + norms(left)) / size
 
 
@@ -216,10 +223,10 @@ def _reference(system, b, x, tol, cg_tol, max_outer, max_cg, record, callback):
     if record is not None:
         record.append(x)
     for outer in range(1, max_outer + 1):
-        m2 = system.mask_squared(x)
+        A = system.at(system.mask_squared(x))
 
-        def scaled(p, m2=m2):
-            return shrink * system.apply(p, m2)
+        def scaled(p, A=A):
+            return shrink * A(p)
 
         x_new, count = conjugate_gradients(scaled, shrink * b, x, cg_tol, max_cg)
         cg_counts.append(count)
@@ -268,7 +275,7 @@ class Anderson:
         return x + f - (gamma.transpose(1, 2) @ (dX + dF))[:, 0].view_as(x)
 
 
-def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
+def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, max_inner: int = _MAX_INNER):
     """Anderson-accelerated fixed-point iteration with inexact, preconditioned inner solves.
 
     Each outer step solves for T(x) − x to the fraction `eta`, no better than is worth a mask. The guard compares the
@@ -287,25 +294,26 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
         record.append(x)
 
     def evaluate(equations):
-        """M(x)², b − A(x)x, f ≈ T(x) − x and ‖f‖/‖x‖; f underestimates by what the inner solve leaves out."""
+        """A(x), b − A(x)x, f ≈ T(x) − x and ‖f‖/‖x‖; f underestimates by what the inner solve leaves out."""
         m2 = equations.mask_squared(x)
-        r = b - equations.apply(x, m2)
-        f, _ = correction(lambda p: equations.apply(p, m2), r, P.update(m2), eta, _MAX_INNER)
-        return m2, r, f, norms(f) / norms(x).clamp(min=_TINY)
+        A = equations.at(m2)
+        r = b - A(x)
+        f, _ = correction(A, r, P.update(m2), eta, max_inner)
+        return A, r, f, norms(f) / norms(x).clamp(min=_TINY)
 
     for outer in range(max_outer + 1):
-        m2, r, f, residual = evaluate(current)
+        A, r, f, residual = evaluate(current)
         estimate = float(residual.max())  # every sample must arrive
         last = estimate <= tol or outer == max_outer
         if current is rough and (last or estimate <= _ROUGH_TOL or since_best >= 3):
             current, best, since_best = system, math.inf, 0
             mixing.change_map()
             if last:
-                m2, r, f, residual = evaluate(current)
+                A, r, f, residual = evaluate(current)
                 estimate = float(residual.max())
         if current is system and (estimate <= tol or outer == max_outer):
             if check:
-                residual = fixed_point_residual(system, b, x, tol, m2, r, P, f)
+                residual = fixed_point_residual(system, b, x, tol, A, r, P, f)
             if (residual <= tol).all() or outer == max_outer:
                 break
         if estimate < 0.9 * best:
@@ -329,13 +337,13 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True):
     return x, outer, residual
 
 
-def iterate(system, b: Tensor, x: Tensor, steps: int, algorithm: str, cg_tol: float, max_cg: int) -> Tensor:
+def iterate(system, b: Tensor, x: Tensor, steps: int, algorithm: str, cg_tol: float, max_cg: int, inner: int) -> Tensor:
     """`steps` updates from x without the final check, as training needs them (early stop at 1e−4 as the authors')."""
     if steps < 1:
         return x
     if algorithm == "reference":
         return _reference(system, b, x, 1e-4, cg_tol, steps, max_cg, None, None)[0]
-    return _fast(system, b, x, 1e-4, steps, None, None, check=False)[0]
+    return _fast(system, b, x, 1e-4, steps, None, None, check=False, max_inner=inner)[0]
 
 
 def _bfloat16_is_fast(x: Tensor) -> bool:

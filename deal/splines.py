@@ -17,6 +17,11 @@ def _segments(t: Tensor, x_min: float, step: float, count: int) -> Tensor:
     return ((t - x_min) / step).floor_().clamp_(0, count - 1).to(torch.int32)
 
 
+def _dense(t: Tensor) -> bool:
+    """Whether the elements of t fill one stretch of memory."""
+    return t.is_contiguous() or (t.ndim == 4 and t.is_contiguous(memory_format=torch.channels_last))
+
+
 class _Piecewise(torch.autograd.Function):
     """y = a[i] + b[i]·t with i the segment of t; gradients for t and for the tables a, b."""
 
@@ -24,8 +29,7 @@ class _Piecewise(torch.autograd.Function):
     def forward(ctx, t: Tensor, a: Tensor, b: Tensor, x_min: float, step: float) -> Tensor:
         ctx.save_for_backward(t, b)
         ctx.grid = (x_min, step, a.numel())
-        dense = t.is_contiguous() or t.is_contiguous(memory_format=torch.channels_last)
-        t = t if dense else t.contiguous()
+        t = t if _dense(t) else t.contiguous()
         out = torch.empty_like(t)
         flat_t, flat_out = (v.as_strided((v.numel(),), (1,)) for v in (t, out))
         for part, target in zip(flat_t.split(_CHUNK), flat_out.split(_CHUNK), strict=True):
@@ -117,9 +121,30 @@ class LinearSpline(nn.Module):
         starts = self.x_min + self.step * torch.arange(slopes.numel(), device=t.device, dtype=values.dtype)
         tables = values[:-1] - slopes * starts, slopes
         if t.dtype == torch.bfloat16:
-            dense = t.is_contiguous() or t.is_contiguous(memory_format=torch.channels_last)
-            return _Lookup.apply(t if dense else t.contiguous(), *tables, self.x_min, self.step)
+            return _Lookup.apply(t if _dense(t) else t.contiguous(), *tables, self.x_min, self.step)
         return _Piecewise.apply(t.abs(), *tables, self.x_min, self.step)
+
+    def bind(self):
+        """The (single) spline of |t| as a function that overwrites its argument; without gradients."""
+        if self.coefficients.dtype not in (torch.float32, torch.float64):
+            return self
+        with torch.no_grad():
+            values = self.values()[0]
+            slopes = values.diff() / self.step
+            starts = self.x_min + self.step * torch.arange(len(slopes), device=slopes.device, dtype=slopes.dtype)
+            table = torch.complex(values[:-1] - slopes * starts, slopes)  # one gather for both
+
+        def evaluate(t: Tensor) -> Tensor:
+            if t.dtype != slopes.dtype or t.is_cuda or not _dense(t):
+                return self(t)
+            for part in t.as_strided((t.numel(),), (1,)).split(_CHUNK):
+                part.abs_()
+                segment = ((part - self.x_min) if self.x_min else part) * (1 / self.step)
+                pairs = torch.view_as_real(table.index_select(0, segment.clamp_(0, len(slopes) - 1).to(torch.int32)))
+                torch.addcmul(pairs[:, 0], pairs[:, 1], part, out=part)
+            return t
+
+        return evaluate
 
     def at(self, t: Tensor) -> Tensor:
         """All splines at the points `t` of shape (B,); returns (B, count)."""

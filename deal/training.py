@@ -59,6 +59,7 @@ class TrainConfig:
         algorithm: "reference" (the authors' CG for each mask) or "fast" (accelerated single loop).
         cg_tol, cg_iterations: inner CG: for "reference" the absolute tolerance on the squared residual, for "fast" the
             relative one of the last update and of the implicit solve; and the cap.
+        inner: most CG iterations of an update before the last one ("fast" only).
         precision: "float32" or "bfloat16" (convolutions only).
         grad_clip: largest gradient norm relative to its running mean; 0 switches clipping off.
         ema: decay of the weight average that is validated and kept; 0 keeps the plain weights.
@@ -83,6 +84,7 @@ class TrainConfig:
     algorithm: str = "reference"
     cg_tol: float = 1e-4
     cg_iterations: int = 50
+    inner: int = 12
     precision: str = "float32"
     grad_clip: float = 0.0
     ema: float = 0.0
@@ -152,7 +154,7 @@ def loss_backward(
     norm, lmbda = model.W.squared_norm(), model.lmbda(sigma)
     with torch.no_grad():
         system = NormalEquations(model, Identity(), sigma, lmbda.detach(), dtype, norm.detach())
-        d = iterate(system, y, y, outer - 1, config.algorithm, config.cg_tol, config.cg_iterations)
+        d = iterate(system, y, y, outer - 1, config.algorithm, config.cg_tol, config.cg_iterations, config.inner)
 
     mask_filters, W = model.W_mask.bind(dtype=dtype), model.W.bind(norm.rsqrt(), dtype)
     m = model.mask(d, sigma, mask_filters)
@@ -178,9 +180,7 @@ def loss_backward(
 def _linear_solver(system: NormalEquations, m2: Tensor, shape: torch.Size, config: TrainConfig) -> Callable:
     """`solve(b, start)` for A(d) u = b with the mask held fixed."""
 
-    def apply(p: Tensor) -> Tensor:
-        return system.apply(p, m2)
-
+    apply = system.at(m2)
     if config.algorithm == "reference":
         shrink = 1 / (1 + system.lmbda)
 

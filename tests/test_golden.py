@@ -55,9 +55,9 @@ def test_splines(model, golden):
 def test_inner_solve_takes_the_same_iterations(model, golden):
     lmbda = golden["lambda25"].reshape(1)
     system = NormalEquations(model, deal.Identity(), SIGMA, lmbda)
-    m2, shrink = system.mask_squared(golden["x_small"]), 1 / (1 + lmbda)
+    A, shrink = system.at(system.mask_squared(golden["x_small"])), 1 / (1 + lmbda)
     x, updates = conjugate_gradients(
-        lambda p: shrink * system.apply(p, m2),
+        lambda p: shrink * A(p),
         shrink * golden["cg_b"],
         torch.zeros_like(golden["cg_b"]),
         1e-10,

@@ -77,12 +77,12 @@ def test_cg_against_a_dense_solve(model):
     shape = (12, 12)
     system = NormalEquations(model, Blur(shape), torch.tensor([25 / 255]), torch.tensor([4.0]))
     x = scene(shape)
-    m2 = system.mask_squared(x)
+    A = system.at(system.mask_squared(x))
     basis = torch.eye(144).reshape(144, 1, *shape)
-    dense = torch.cat([system.apply(e[None], m2).flatten(1) for e in basis]).double()
+    dense = torch.cat([A(e[None]).flatten(1) for e in basis]).double()
     assert (dense - dense.T).abs().max() < 1e-5
     expected = torch.linalg.solve(dense, x.flatten().double()).reshape(x.shape)
-    found, updates = conjugate_gradients(lambda p: system.apply(p, m2), x, torch.zeros_like(x), 1e-14, 500)
+    found, updates = conjugate_gradients(A, x, torch.zeros_like(x), 1e-14, 500)
     assert updates < 499
     assert (found - expected).norm() / expected.norm() < 1e-4
 
@@ -136,7 +136,7 @@ def test_converged_is_computed(model):
     solution = model.solve(y, deal.Identity(), 25 / 255, tol=1e-3, clip=False)
     system = NormalEquations(model, deal.Identity(), torch.tensor([25 / 255]), model.lmbda(torch.tensor([25 / 255])))
     m2 = system.mask_squared(solution.x)
-    T, _ = conjugate_gradients(lambda p: system.apply(p, m2), y, solution.x, 1e-13, 500)
+    T, _ = conjugate_gradients(system.at(m2), y, solution.x, 1e-13, 500)
     true = float((T - solution.x).norm() / solution.x.norm())
     assert float(solution.residual) == pytest.approx(true, rel=0.1)
     assert bool(solution.converged) == (true <= 1e-3)
@@ -237,7 +237,7 @@ def test_preconditioner_is_symmetric_positive_and_helps(kind, shape):
     u, v = torch.randn_like(x), torch.randn_like(x)
     torch.testing.assert_close(inner(P(u), v), inner(u, P(v)), rtol=1e-3, atol=1e-3)
     assert inner(P(u), u) > 0
-    apply = lambda p: system.apply(p, m2)  # noqa: E731
+    apply = system.at(m2)
     plain = conjugate_gradients(apply, x, torch.zeros_like(x), 1e-4, 500, True)
     helped = conjugate_gradients(apply, x, torch.zeros_like(x), 1e-4, 500, True, P)
     assert helped[1] < plain[1]
