@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from deal import optimizer
 from deal import weights as weights_io
 from deal.model import DEAL
 from deal.operators import Identity
@@ -61,6 +62,7 @@ class TrainConfig:
             relative one of the last update and of the implicit solve; and the cap.
         inner: most CG iterations of an update before the last one ("fast" only).
         precision: "float32" or "bfloat16" (convolutions only).
+        optimizer: "adam" or "muon".
         grad_clip: largest gradient norm relative to its running mean; 0 switches clipping off.
         ema: decay of the weight average that is validated and kept; 0 keeps the plain weights.
         validate_every: steps between validations.
@@ -86,6 +88,7 @@ class TrainConfig:
     cg_iterations: int = 50
     inner: int = 12
     precision: str = "float32"
+    optimizer: str = "adam"
     grad_clip: float = 0.0
     ema: float = 0.0
     validate_every: int = 1000
@@ -154,7 +157,7 @@ def loss_backward(
     norm, lmbda = model.W.squared_norm(), model.lmbda(sigma)
     with torch.no_grad():
         system = NormalEquations(model, Identity(), sigma, lmbda.detach(), dtype, norm.detach())
-        d = iterate(system, y, y, outer - 1, config.algorithm, config.cg_tol, config.cg_iterations, config.inner)
+        d = iterate(system, y, outer - 1, config.algorithm, config.cg_tol, config.cg_iterations, config.inner)
 
     mask_filters, W = model.W_mask.bind(dtype=dtype), model.W.bind(norm.rsqrt(), dtype)
     m = model.mask(d, sigma, mask_filters)
@@ -195,6 +198,7 @@ def _linear_solver(system: NormalEquations, m2: Tensor, shape: torch.Size, confi
 
     def solve_fast(b: Tensor, start: Tensor) -> Tensor:
         with torch.no_grad():
+            start = P(b) if start is b else start
             return conjugate_gradients(apply, b, start, config.cg_tol, config.cg_iterations, True, P)[0]
 
     return solve_fast
@@ -319,7 +323,7 @@ class _Run:
 
     def __init__(self, config: TrainConfig, model: DEAL, state_dir: Path, rank: int):
         self.config, self.model, self.dir, self.rank = config, model, state_dir, rank
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.phases[0].lr[0])
+        self.optimizer = optimizer.make(config.optimizer, model, config.phases[0].lr[0])
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if config.ema else {}
         self.step, self.best_psnr, self.best_step, self.gradient_scale = 0, -math.inf, 0, 0.0
         self.rows: list[dict] = []

@@ -70,7 +70,13 @@ class Training(Section):
     )
     cg_tol: Positive = Field(1e-4, description="Stopping value ε_in of conjugate gradients in training.")
     cg_iterations: Count = Field(50, description="Most conjugate-gradient iterations n_in of one update.")
+    inner: Count = Field(
+        12, description="Most conjugate-gradient iterations of an update before the last one (`fast` only)."
+    )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="Precision of the convolutions.")
+    optimizer: Literal["adam", "muon"] = Field(
+        "adam", description="`adam`, as the paper; `muon`: orthogonalised steps for the wide layers."
+    )
     grad_clip: float = Field(
         0.0,
         ge=0,

@@ -1,0 +1,101 @@
+"""The three engines compute the same operators; tiles and Winograd's filtering against plain convolutions."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import deal
+from deal.engine import MASK_MIN, Direct, Plain, Tiled, engine
+from deal.tiles import TiledGram
+from deal.winograd import Winograd
+
+SIDES = st.integers(1, 41)
+
+
+def rounding(dtype: torch.dtype, factor: float) -> float:
+    return factor * torch.finfo(dtype).eps
+
+
+def close(found: torch.Tensor, expected: torch.Tensor, factor: float) -> None:
+    assert found.shape == expected.shape
+    scale = expected.abs().max().clamp(min=1e-3)
+    assert ((found - expected).abs().max() / scale).item() < rounding(expected.dtype, factor)
+
+
+@given(SIDES, SIDES, st.integers(1, 3), st.sampled_from([3, 9]), st.sampled_from([torch.float32, torch.float64]))
+@settings(max_examples=30, deadline=None)
+def test_tiles_against_convolutions(height, width, batch, size, dtype):
+    torch.manual_seed(height * 100 + width)
+    kernel, u = torch.randn(6, 2, size, size, dtype=dtype), torch.randn(batch, 2, height, width, dtype=dtype)
+    w = torch.rand(batch, 6, height, width, dtype=dtype)
+    gram = TiledGram(kernel)
+    Ku = F.conv2d(u, kernel, padding=size // 2)
+    close(gram.forward(u), Ku, 100)
+    close(gram(u, gram.weight(w)), F.conv_transpose2d(w * Ku, kernel, padding=size // 2), 300)
+
+
+def test_many_tiles_are_cut_into_parts():
+    kernel, u, w = torch.randn(4, 2, 9, 9), torch.randn(2, 2, 130, 75), torch.rand(2, 4, 130, 75)
+    gram = TiledGram(kernel)
+    weight = gram.weight(w)
+    assert len(weight) > 2
+    close(gram(u, weight), F.conv_transpose2d(w * F.conv2d(u, kernel, padding=4), kernel, padding=4), 300)
+
+
+@given(SIDES, SIDES, st.integers(1, 3), st.sampled_from([torch.float32, torch.float64]))
+@settings(max_examples=30, deadline=None)
+def test_winograd_against_a_convolution(height, width, batch, dtype):
+    torch.manual_seed(height * 100 + width)
+    kernel, x = torch.randn(5, 7, 3, 3, dtype=dtype), torch.rand(batch, 7, height, width, dtype=dtype)
+    close(Winograd(kernel)(x), F.conv2d(x, kernel, padding=1), 200)
+
+
+@pytest.mark.parametrize(("dtype", "factor"), [(torch.float64, 1e4), (torch.float32, 1e4)])
+@pytest.mark.parametrize("kind", ["gray", "color"])
+@pytest.mark.parametrize("shape", [(33, 50), (7, 90)])
+def test_engines_agree(kind, shape, dtype, factor):
+    model = deal.load(kind).to(dtype)
+    rows, columns = torch.meshgrid(*(torch.linspace(0, 1, n, dtype=dtype) for n in shape), indexing="ij")
+    noise = torch.randn(2, model.channels, *shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    x = (rows > columns).to(dtype) * 0.5 + 0.3 * rows + 0.02 * noise
+    sigma, norm = torch.tensor([5 / 255, 30 / 255], dtype=dtype), model.W.squared_norm()
+    plain, direct, tiled = (each(model, sigma, norm) for each in (Plain, Direct, Tiled))
+    m2 = plain.mask_squared(x)
+    bound = rounding(dtype, factor)  # the noise scaling amplifies rounding before the last spline
+    torch.testing.assert_close(m2, model.mask(x, sigma).square(), rtol=0, atol=bound)
+    assert m2.min() >= MASK_MIN**2 * (1 - 1e-5)
+    assert m2.max() <= 1
+    expected = plain.gram(x, plain.weight(m2))
+    for other in (direct, tiled):
+        torch.testing.assert_close(other.mask_squared(x), m2, rtol=0, atol=bound)
+        close(other.gram(x, other.weight(m2)), expected, 1000)
+
+
+def test_gram_is_symmetric_and_positive():
+    model = deal.load("gray").double()
+    sigma = torch.tensor([20 / 255], dtype=torch.float64)
+    tiled = Tiled(model, sigma, model.W.squared_norm())
+    u, v = torch.randn(2, 1, 1, 40, 53, dtype=torch.float64)
+    weight = tiled.weight(tiled.mask_squared(torch.rand_like(u)))
+    left, right = (tiled.gram(u, weight) * v).sum(), (u * tiled.gram(v, weight)).sum()
+    torch.testing.assert_close(left, right, rtol=1e-10, atol=0)
+    assert (tiled.gram(u, weight) * u).sum() > 0
+
+
+def test_which_engine():
+    model = deal.load("gray")
+    sigma, norm = torch.tensor([0.1]), model.W.squared_norm()
+    assert type(engine(model, sigma, norm)) is Tiled
+    assert type(engine(model, sigma, norm, torch.bfloat16)) is Direct
+    assert type(engine(model, sigma, norm, plain=True)) is Plain
+
+
+def test_a_bound_spline_overwrites_its_argument_with_the_same_values():
+    spline = deal.load("gray").phi3
+    t = torch.linspace(-5, 5, 1001)
+    expected = spline(t.clone())
+    out = spline.bind()(t)
+    assert out is t
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
