@@ -1,7 +1,7 @@
-"""How M(x)² and Wᵀ(m² ⊙ W x) are computed: three engines with one interface and one result.
+"""How M(x)² and Wᵀ(m² ⊙ W x) are computed: three engines with one interface and one result, without gradients.
 
-No gradients here. `Plain` is PyTorch's convolutions as the authors' code calls them: the yardstick. `Direct` lays kernels out for speed and
-is for GPUs and lower precisions. `Tiled` needs several times fewer operations and is for CPUs.
+`Plain` is PyTorch's convolutions as the authors' code calls them: the yardstick. `Direct` lays kernels out for speed
+and is for GPUs and lower precisions. `Tiled` needs several times fewer operations and is for CPUs.
 """
 
 import torch

@@ -66,8 +66,8 @@ class Filters:
 class _Wide:
     """A convolution of stride 1 whose few output channels are computed for several neighbouring pixels at once.
 
-    With s kernels shifted by 0 … s−1 pixels and a stride of s, the s·out channels of a pixel in channels-last layout are
-    the `out` channels of s neighbours: the same image seen with another shape, without a copy.
+    With s kernels shifted by 0 … s−1 pixels and a stride of s, the s·out channels of a pixel in channels-last layout
+    are the `out` channels of s neighbours: the same image seen with another shape, without a copy.
     """
 
     def __init__(self, kernel: Tensor):

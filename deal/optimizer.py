@@ -1,8 +1,8 @@
 """Optimisers of the training: Adam, as the paper, or Muon for the wide layers (not in the paper; fewer steps).
 
-Muon (Jordan et al., 2024) replaces the averaged gradient of a layer, seen as a matrix (outputs, inputs·rows·columns), by
-the nearest matrix with equal singular values, so that rare directions learn as fast as frequent ones. The step is
-scaled to the size of Adam's, and the same step sizes serve both.
+Muon (Jordan et al., 2024) replaces the averaged gradient of a layer, seen as a matrix (outputs, all the rest), by the
+nearest matrix with equal singular values, so that rare directions learn as fast as frequent ones. The step is scaled
+to the size of Adam's, and the same step sizes serve both.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """Wᵀ(w ⊙ W·) of one wide convolution layer, by tiles in the Fourier domain: several times fewer operations.
 
 A 9×9 convolution of 8 to 128 channels costs 83 k multiplications a pixel. On overlapping T×T tiles it is a product in
-the Fourier domain (5 k) and an inverse transform of 128 channels, here two matrix products (13 k). The weighted channels
-exist only for the tiles at hand, so the memory does not grow with the image. Exact up to rounding, on any size.
+the Fourier domain (5 k) and an inverse transform of 128 channels, here two matrix products (13 k). The weighted
+channels exist only for the tiles at hand, so they cost no memory. Exact up to rounding, on any size.
 
 Legend: T tile side, m = T − 8 output pixels of a tile, h = T//2 + 1 kept frequencies f2, c tiles at a time, i/o the
 layer's input/output channels, r real and imaginary part, (y, x) pixel in a tile.
