@@ -23,6 +23,8 @@ _TINY = 1e-30
 _ETA = 0.2  # how far an inner solve reduces its residual
 _MAX_INNER = 12  # CG iterations of an inner solve
 _MEMORY = 8  # Anderson's
+_PATIENCE = 4  # iterations without progress after which as many plain ones follow, then twice as many, …
+_DIVERGED = 30.0  # growth of the residual that undoes a step
 _ROUGH_TOL = 2e-3  # residual at which bfloat16 has done its part
 
 
@@ -278,11 +280,12 @@ class Anderson:
 def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, max_inner: int = _MAX_INNER):
     """Anderson-accelerated fixed-point iteration with inexact, preconditioned inner solves.
 
-    Each outer step solves for T(x) − x to the fraction `eta`, no better than is worth a mask. The guard compares the
-    best residual of the last iterations with the best before: without progress the history is dropped, the best
-    iterate restored and the inner solves sharpened, later the step halved, so that the method falls back on the plain,
-    then on the damped fixed-point iteration. Without a start x the first part runs in bfloat16 where that is fast; what
-    is accepted is always computed in full precision. Without `check` the residual is that of the last inner solve.
+    Each outer step solves for T(x) − x to the fraction `eta`, no better than is worth a mask. Where the mask is about
+    to decide on a texture, the residual rises for a while on the way to the fixed point, and mixing loses its way.
+    After some iterations without progress the history is dropped and as many plain ones follow, with sharper inner
+    solves; next time twice as many: the method falls back on the plain iteration. Only a residual that explodes undoes
+    a step, and halves the next ones. Without a start x the first part runs in bfloat16 where that is fast; what is
+    accepted is always computed in full precision. Without `check` the residual is that of the last inner solve.
     """
     P = Preconditioner(system, b.shape)
     rough = system.lowered(torch.bfloat16) if x is None and b.dtype == torch.float32 and _bfloat16_is_fast(b) else None
@@ -290,6 +293,7 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
     current, eta, damping = rough or system, _ETA, 1.0
     mixing = Anderson(_MEMORY)
     best_x, best, since_best = x, math.inf, 0
+    plain, patience = 0, _PATIENCE
     if record is not None:
         record.append(x)
 
@@ -320,11 +324,14 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
             best_x, best, since_best = x, estimate, 0
         else:
             since_best += 1
-        if since_best >= 6 or not math.isfinite(estimate):
-            x, since_best, best = best_x, 0, math.inf
-            # First rule out the inner solve as the cause, then a map that is not contractive here: shorter steps.
-            damping = damping / 2 if eta <= 0.02 else damping
-            eta = max(eta / 4, 0.01)
+        if not math.isfinite(estimate) or estimate > _DIVERGED * best:
+            x, damping = best_x, damping / 2
+            mixing.clear()
+        elif plain > 0:
+            x, plain = x + damping * f, plain - 1
+        elif since_best >= _PATIENCE:
+            x, plain, patience = x + damping * f, patience, 2 * patience
+            eta, since_best = max(eta / 2, 0.05), 0
             mixing.clear()
         else:
             x = mixing.step(x, damping * f)

@@ -30,7 +30,9 @@ from deal.patches import PackedImages
 from deal.solver import NormalEquations, Preconditioner, conjugate_gradients, iterate
 from deal.transfer import color_from_gray
 
-LOG_FIELDS = ("step", "phase", "lr", "loss", "data", "mask_change", "tv2", "outer", "psnr", "validation", "seconds")
+LOG_FIELDS = ("step", "phase", "lr", "loss", "data", "mask_change", "tv2", "outer", "psnr", "validation")
+LOG_FIELDS += ("lambda", "contraction", "seconds")
+LOG_SIGMAS_255 = (5, 15, 25, 50)  # at which λ = κ(σ) is logged
 
 
 @dataclass(frozen=True)
@@ -225,6 +227,35 @@ def validate(
     return means
 
 
+@torch.no_grad()
+def contraction(model: DEAL, image: np.ndarray, sigma_255: float, crop: int = 64, steps: int = 4) -> float:
+    """Estimated local factor q of ‖T(x + δ) − T(x)‖ ≤ q‖δ‖ at the reconstruction of a noisy centre crop.
+
+    A power iteration on finite differences of T, so that δ turns into the slowest direction; below 1 the fixed point
+    attracts (paper, Section 4). `image` is (C, H, W) in [0, 1].
+    """
+    device = next(model.parameters()).device
+    top, left = ((n - min(n, crop)) // 2 for n in image.shape[1:])
+    clean = torch.from_numpy(image[:, top : top + crop, left : left + crop])[None].to(device)
+    noise = np.random.RandomState(0).normal(0, sigma_255 / 255, clean.shape).astype(np.float32)
+    y, sigma = clean + torch.from_numpy(noise).to(device), torch.full((1,), sigma_255 / 255, device=device)
+    system = NormalEquations(model, Identity(), sigma, model.lmbda(sigma))
+
+    def T(x: Tensor) -> Tensor:
+        m2 = system.mask_squared(x)
+        P = Preconditioner(system, y.shape).update(m2)
+        return conjugate_gradients(system.at(m2), y, x, 1e-6, 100, True, P)[0]
+
+    x = model.denoise(y, sigma, tol=1e-4, max_outer=60, clip=False)
+    Tx, size = T(x), 1e-3 * x.norm()
+    delta, q = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x), math.nan
+    for _ in range(steps):
+        delta *= size / delta.norm()
+        change = T(x + delta) - Tx
+        q, delta = float(change.norm() / size), change
+    return q
+
+
 def make_batch(data: PackedImages, config: TrainConfig, step: int, rank: int, world: int):
     """Patches x, y, noise levels and K_out of one step: a pure function of (seed, step, rank)."""
     _, _, phase = config.at(step)
@@ -292,7 +323,7 @@ def train(
                 upcoming = loader.submit(make_batch, data, config, run.step + 1, rank, world)
             record = run.update(x, y, sigma, outer, world)
             due = run.step % config.validate_every == 0 or run.step == config.steps
-            row = run.log(record, run.validate(validation) if due and rank == 0 else None)
+            row = run.log(record, *(run.validate(validation) if due and rank == 0 else (None, None)))
             if writer:
                 for key in ("loss", "lr", "tv2", "psnr"):
                     if row[key] != "":
@@ -404,8 +435,8 @@ class _Run:
         self.step += 1
         return record
 
-    def validate(self, images: Sequence[np.ndarray]) -> list[float]:
-        """PSNR of the averaged (or plain) weights on the validation images; the best weights are kept."""
+    def validate(self, images: Sequence[np.ndarray]) -> tuple[list[float], float]:
+        """PSNR per noise level of the averaged (or plain) weights, and a contraction factor; the best are kept."""
         model = DEAL(self.config.kind).to(next(self.model.parameters()).device)
         model.load_state_dict(self.average or self.model.state_dict())
         config = self.config
@@ -413,11 +444,13 @@ class _Run:
         if np.mean(scores) > self.best_psnr:
             self.best_psnr, self.best_step = float(np.mean(scores)), self.step
             weights_io.save(model, self.best_weights, {"steps": self.step, "validation_psnr": self.best_psnr})
-        return scores
+        return scores, contraction(model, images[0], config.validation_sigmas_255[-1])
 
-    def log(self, record: StepRecord, scores: list[float] | None) -> dict:
+    def log(self, record: StepRecord, scores: list[float] | None, factor: float | None) -> dict:
         """Add a row to the log."""
         number, lr, _ = self.config.at(self.step - 1)
+        with torch.no_grad():
+            strengths = self.model.kappa.at(torch.tensor(LOG_SIGMAS_255, device=self.model.kappa.coefficients.device))
         now = time.monotonic()
         row = {
             "step": self.step,
@@ -430,6 +463,8 @@ class _Run:
             "outer": record.outer,
             "psnr": "" if scores is None else f"{np.mean(scores):.4f}",
             "validation": "" if scores is None else " ".join(f"{s:.4f}" for s in scores),
+            "lambda": " ".join(f"{s:.4f}" for s in strengths[:, 0].tolist()),
+            "contraction": "" if factor is None else f"{factor:.4f}",
             "seconds": f"{now - self._since:.3f}",
         }
         self._since = now
