@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bench import config as cfg
-from bench import configfile, datasets, layouts, registry
+from bench import configfile, datasets, figure_data, figures, layouts, registry
 from bench.devices import cuda_devices, refuse_cpu_by_accident
 from bench.errors import UserError
 from bench.provenance import code_digest
 
 KINDS = ("gray", "color")
+KIND_TASKS = {"gray": "denoise_gray", "color": "denoise_color"}
+"""A task of each of DEAL's models, for figures that need the model alone."""
 
 
 class Plan:
@@ -85,6 +87,45 @@ class Plan:
         """Digest of the layout of `table`."""
         make = layouts.timing_layout if layouts.is_timing(self.config, table) else layouts.layout
         return cfg.digest(make(self.config, table))
+
+    def figures(self) -> list[str]:
+        """All figures of the configuration."""
+        with ending_in_one_line():
+            return [f"{self.results}/figures/{figures.checked(name)}.png" for name in self.config.figures.names]
+
+    def figure_data(self, figure: str) -> str:
+        """The data that a figure draws."""
+        with ending_in_one_line():
+            return f"{self.results}/figures/data/{figures.data_of(figure)}.npz"
+
+    def figure_inputs(self, name: str) -> list[str]:
+        """What the data of a figure are made from: manifests, weights, tuned hyperparameters."""
+        with ending_in_one_line():
+            entry = figure_data.entry(name)
+            found = [path for kind in entry.models for path in self.evaluation_weights(KIND_TASKS[kind], "deal")]
+            for problem in entry.problems:
+                found += self.evaluation_data(getattr(self.config.figures, problem).task)
+            for task, setting, method in entry.pairs(self.config):
+                found += self.evaluation_weights(task, method)
+                found += self.evaluation_hyperparameters(task, setting, method)
+        return list(dict.fromkeys(found))
+
+    def figure_part(self, name: str) -> str:
+        """Digest of what the data of a figure depend on in the configuration."""
+        with ending_in_one_line():
+            return cfg.digest(figure_data.part(self.config, name))
+
+    def figure_data_code(self, name: str) -> str:
+        """Digest of the code that computes the data of a figure."""
+        with ending_in_one_line():
+            entry = figure_data.entry(name)
+            methods = {registry.entry(method).module for _, _, method in entry.pairs(self.config)}
+            return self.code(entry.module, *sorted(methods))
+
+    def figure_code(self, name: str) -> str:
+        """Digest of the code that draws a figure."""
+        with ending_in_one_line():
+            return self.code(f"bench.figures.{figures.checked(name)}")
 
     def evaluation_data(self, task: str) -> list[str]:
         """Manifests of the data sets that `task` reads, or the list of its prepared samples."""

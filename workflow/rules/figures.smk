@@ -1,0 +1,93 @@
+"""Figures: what they show is computed once and saved; drawing reads that alone, so it takes seconds."""
+
+
+rule figures:
+    """All figures of the configuration."""
+    input:
+        plan.figures(),
+
+
+rule figure3:
+    """Denoising, methods compared."""
+    input:
+        f"{plan.results}/figures/fig03.png",
+
+
+rule figure4:
+    """Solution path of denoising."""
+    input:
+        f"{plan.results}/figures/fig04.png",
+
+
+rule figure5:
+    """Super-resolution from five initialisations."""
+    input:
+        f"{plan.results}/figures/fig05.png",
+
+
+rule figure9:
+    """Deblurring, methods compared."""
+    input:
+        f"{plan.results}/figures/fig09.png",
+
+
+rule figure10:
+    """MRI, methods compared."""
+    input:
+        f"{plan.results}/figures/fig10.png",
+
+
+rule figure11:
+    """Solution path of MRI."""
+    input:
+        f"{plan.results}/figures/fig11.png",
+
+
+rule figure12:
+    """Residuals of Figure 5."""
+    input:
+        f"{plan.results}/figures/fig12.png",
+
+
+rule collect_figure:
+    input:
+        data=lambda wildcards: plan.figure_inputs(wildcards.figure),
+    output:
+        data=f"{plan.results}/figures/data/{{figure}}.npz",
+        sidecar=f"{plan.results}/figures/data/{{figure}}.json",
+    log:
+        f"{plan.results}/logs/figure_data/{{figure}}.log",
+    benchmark:
+        f"{plan.results}/benchmarks/figure_data/{{figure}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        gpu=plan.gpu,
+    params:
+        config=plan.config_file,
+        code=lambda wildcards: plan.figure_data_code(wildcards.figure),
+        part=lambda wildcards: plan.figure_part(wildcards.figure),
+    shell:
+        "python -m bench figure-data {wildcards.figure} --output {output.data} --threads {threads}"
+        " --config {params.config} 2>&1 | tee {log}"
+
+
+rule draw_figure:
+    input:
+        data=lambda wildcards: plan.figure_data(wildcards.figure),
+    output:
+        pdf=f"{plan.results}/figures/{{figure}}.pdf",
+        png=f"{plan.results}/figures/{{figure}}.png",
+        sidecar=f"{plan.results}/figures/{{figure}}.json",
+    log:
+        f"{plan.results}/logs/figures/{{figure}}.log",
+    benchmark:
+        f"{plan.results}/benchmarks/figures/{{figure}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        code=lambda wildcards: plan.figure_code(wildcards.figure),
+    shell:
+        "python -m bench figure {wildcards.figure} --data {input.data} --output {output.png} 2>&1 | tee {log}"
