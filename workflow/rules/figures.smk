@@ -4,7 +4,7 @@
 rule figures:
     """All figures of the configuration."""
     input:
-        plan.figures(),
+        lambda wildcards: plan.figures(),
 
 
 rule figure3:

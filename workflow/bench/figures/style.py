@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 COLUMN, PAGE = 3.25, 6.75
 """Widths of one column and of the page, in inches."""
@@ -117,14 +117,16 @@ def mark(axes: Axes, window: Sequence[int], **options: Any) -> Rectangle:
 
 
 def zoom(axes: Axes, pixels: np.ndarray, window: Sequence[int], part: float = 0.46, **options: Any) -> Axes:
-    """Mark a region and show it enlarged in the lower right corner, `part` of the panel wide."""
+    """Mark a region and show it enlarged in the corner farthest from it, `part` of the panel wide."""
     mark(axes, window)
     rows, columns = pixels.shape[-2:]
     width = part
     height = part * columns / rows * window[2] / window[3]
     if height > 0.62:
         width, height = width * 0.62 / height, 0.62
-    inset = axes.inset_axes([1 - width, 0, width, height])
+    right = window[1] + window[3] / 2 < columns / 2
+    low = window[0] + window[2] / 2 < rows / 2
+    inset = axes.inset_axes([1 - width if right else 0, 0 if low else 1 - height, width, height])
     image(inset, crop(pixels, window), **options)
     for spine in inset.spines.values():
         spine.set(visible=True, color=MARK, linewidth=0.9)
@@ -169,3 +171,14 @@ def log_ticks(axis: Any, subs: Sequence[float] = (1.0,)) -> None:
     axis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def whole(axis: Any) -> None:
+    """Whole numbers alone on an axis that counts."""
+    axis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=2))
+
+
+def curve(axes: Axes, x: np.ndarray, y: np.ndarray, number: int, label: str, **options: Any) -> None:
+    """One of several curves, told apart by colour and by marker."""
+    options = {"markevery": max(1, len(x) // 8)} | options
+    axes.plot(x, y, color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)], label=label, **options)
