@@ -19,6 +19,7 @@ BENCH_MAY = {
     "training_job": {"deal"},
     "parcel": {"deal"},
     "tasks": {"deal"},  # its forward operators
+    "frozen": {"deal"},  # conjugate gradients, for figures of the model
     "mri": {"deal"},
     "__main__": {"deal"},  # on top of all rooms
 }
