@@ -10,7 +10,9 @@ from pydantic import Field
 from bench.sections import Count, Positive, Section
 
 Window = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=4, max_length=4)]
-NAMES = ["fig03", "fig04", "fig05", "fig09", "fig10", "fig11", "fig12", "robustness", "error_time"]
+NAMES = ["fig01", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07", "fig08", "fig09", "fig10", "fig11", "fig12"]
+NAMES += ["fig13", "fig13_color", "fig14", "fig14_color", "fig15", "fig16"]
+NAMES += ["robustness", "error_time", "certificates", "scatter", "paired", "training"]
 
 
 class Problem(Section):
@@ -87,6 +89,15 @@ class Robustness(Section):
     )
 
 
+class Certificates(Section):
+    """What the paper's Section 4 is about, measured on a patch of the image of `denoising`."""
+
+    crop: Count = Field(48, description="Side of the patch in pixels, around the strongest structure.")
+    perturbations_255: Annotated[list[Positive], Field(min_length=1)] = Field(
+        [0.1, 0.5, 2.0, 8.0], description="Changes of the data, root mean square in 0-255 units."
+    )
+
+
 class Figures(Section):
     """Figures of the paper, and some beyond it."""
 
@@ -99,6 +110,7 @@ class Figures(Section):
     deblurring: DeblurringFigure = Field(default_factory=DeblurringFigure, description="The problem of Figure 9.")
     mri: MriFigure = Field(default_factory=MriFigure, description="The problem of Figures 10 and 11.")
     robustness: Robustness = Field(default_factory=Robustness, description="The sweep over wrong assumptions.")
+    certificates: Certificates = Field(default_factory=Certificates, description="Numbers behind the theory.")
 
     def part(self, sections: Any) -> dict[str, Any]:
         """What a figure that uses these sections depends on here."""

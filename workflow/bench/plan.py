@@ -73,6 +73,10 @@ class Plan:
         """Weights made by the target `train`."""
         return [str(registry.trained(self.config, kind)) for kind in KINDS]
 
+    def training_log(self, kind: str) -> str:
+        """What the training of `kind` recorded on its way."""
+        return str(registry.trained(self.config, kind).with_suffix(".log.csv"))
+
     def table(self, table: str) -> list[str]:
         """Results shown in `table`."""
         keys = layouts.results(self.config, table)
@@ -89,9 +93,12 @@ class Plan:
         return cfg.digest(make(self.config, table))
 
     def figures(self) -> list[str]:
-        """All figures of the configuration."""
+        """All figures of the configuration; those of trainings only where the weights are trained."""
         with ending_in_one_line():
-            return [f"{self.results}/figures/{figures.checked(name)}.png" for name in self.config.figures.names]
+            wanted = [figures.checked(name) for name in self.config.figures.names]
+            if self.config.weights != "train":
+                wanted = [name for name in wanted if not figure_data.entry(figures.data_of(name)).trainings]
+        return [f"{self.results}/figures/{name}.png" for name in wanted]
 
     def figure_data(self, figure: str) -> str:
         """The data that a figure draws."""
@@ -103,6 +110,8 @@ class Plan:
         with ending_in_one_line():
             entry = figure_data.entry(name)
             found = [path for kind in entry.models for path in self.evaluation_weights(KIND_TASKS[kind], "deal")]
+            found += [path for table in entry.tables for path in self.table(table)]
+            found += [self.training_log(kind) for kind in entry.trainings]
             for problem in entry.problems:
                 found += self.evaluation_data(getattr(self.config.figures, problem).task)
             for task, setting, method in entry.pairs(self.config):

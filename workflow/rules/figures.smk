@@ -49,6 +49,12 @@ rule figure12:
         f"{plan.results}/figures/fig12.png",
 
 
+rule training_figure:
+    """Curves of the trainings, which it asks for."""
+    input:
+        f"{plan.results}/figures/training.png",
+
+
 rule collect_figure:
     input:
         data=lambda wildcards: plan.figure_inputs(wildcards.figure),

@@ -7,6 +7,8 @@ also holds, as literals that are read without importing it:
                                      # in figures, or a list of names, ["deal"]
     MODELS = ("gray",)               # DEAL's models it needs beside those
     SECTIONS = ("robustness",)       # other sections of the key `figures` that it depends on
+    TABLES = ("table1",)             # tables whose results it reads
+    TRAININGS = ("gray",)            # trainings whose logs it reads
 
 `arrays` are numpy arrays, `meta` is JSON: `facts` (name → text, for the caption's template), `images`, `settings`,
 `weights` (name → sha256), `missing` (method's label → why it is not shown) and whatever the drawing needs.
@@ -22,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from bench import config as cfg
-from bench import registry
+from bench import layouts, registry
 from bench.config import Config, did_you_mean
 from bench.errors import UserError
 from bench.files import atomic
@@ -40,6 +42,8 @@ class Entry:
     problems: Mapping[str, Any]
     models: tuple[str, ...]
     sections: tuple[str, ...]
+    tables: tuple[str, ...]
+    trainings: tuple[str, ...]
 
     @property
     def module(self) -> str:
@@ -63,7 +67,8 @@ def entry(name: str) -> Entry:
     if path.stem not in known:
         raise UserError(f"unknown figure data '{name}'{did_you_mean(name, known)}")
     found = literals(path)
-    return Entry(name, found["PROBLEMS"], tuple(found.get("MODELS", ())), tuple(found.get("SECTIONS", ())))
+    others = [tuple(found.get(key, ())) for key in ("MODELS", "SECTIONS", "TABLES", "TRAININGS")]
+    return Entry(name, found["PROBLEMS"], *others)
 
 
 def compared(config: Config, task: str) -> list[str]:
@@ -79,7 +84,9 @@ def part(config: Config, name: str) -> dict[str, Any]:
     selections = [config.task(task).selection() for task, _, _ in found.pairs(config)]
     own = config.figures.part([*found.problems, *found.sections])
     models = [found.models, config.weights, config.solver.model_dump(mode="json") if found.models else None]
-    return {"pairs": pairs, "selections": selections, "figures": own, "models": models, "device": config.device}
+    tables = [[*key] for table in found.tables for key in layouts.results(config, table)]
+    found = {"pairs": pairs, "selections": selections, "figures": own, "models": models, "device": config.device}
+    return found | {"results": tables}
 
 
 def write(config: Config, name: str, output: Path) -> None:

@@ -61,6 +61,9 @@ def collect(config: Config, kind: str) -> tuple[dict[str, np.ndarray], dict[str,
             "kind": {"gray": "gray", "color": "colour"}[kind],
             "weights": config.weights,
             "channels": ", ".join(map(str, channels.values())),
+            "parameters": f"{architecture(deal)['parameters']:,}".replace(",", "\u202f"),
+            "count": str(kernels.shape[0]),
+            "support": str(kernels.shape[-1]),
             "grid": str(GRID),
             "zeros": str(int((zero < NEAR_ZERO * zero[-1]).sum())),
             "of": str(zero.size),
@@ -116,18 +119,23 @@ def effective_kernels(deal: "DEAL", which: str = "W") -> np.ndarray:
 
 
 def transfer(kernels: np.ndarray, grid: int = GRID) -> np.ndarray:
-    """Ŵᴴ Ŵ on a periodic grid, zero frequency first: kernels (N, C, k, k) → Hermitian matrices (grid, grid, C, C)."""
+    """Ŵᴴ Ŵ on a periodic grid, the half of it that `rfft2` keeps.
+
+    Kernels (N, C, k, k) give Hermitian matrices (grid, grid//2 + 1, C, C).
+    """
     channels = kernels.shape[1]
-    total = np.zeros((grid, grid, channels, channels), dtype=complex)
+    total = np.zeros((grid, grid // 2 + 1, channels, channels), dtype=complex)
     for some in np.array_split(kernels, 16):  # a spectrum of all of them fills half a gigabyte
-        hat = np.fft.fft2(some, s=(grid, grid))
-        total += np.einsum("ncij,ndij->ijcd", hat.conj(), hat)
+        hat = np.fft.rfft2(some, s=(grid, grid)).transpose(2, 3, 0, 1)
+        total += hat.conj().swapaxes(2, 3) @ hat
     return total
 
 
 def eigenvalues(kernels: np.ndarray, grid: int = GRID) -> np.ndarray:
     """Eigenvalues of the periodic WᵀW at each frequency, ascending, (grid, grid, C)."""
-    return np.linalg.eigvalsh(transfer(kernels, grid))
+    half = np.linalg.eigvalsh(transfer(kernels, grid))
+    opposite = np.roll(half[::-1], 1, axis=0)[:, (grid - 1) // 2 : 0 : -1]  # W is real: the same at −ω
+    return np.concatenate([half, opposite], axis=1)
 
 
 def orientation(kernels: np.ndarray) -> np.ndarray:

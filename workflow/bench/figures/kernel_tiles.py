@@ -37,5 +37,5 @@ def draw(kernels: np.ndarray, marked: Sequence[int] = ()) -> Figure:
     if channels == 1:
         bar = style.scale(figure, drawn, axes, aspect=30, fraction=0.03)
         ticks = [0, 0.25, 0.5, 0.75, 1]
-        bar.set_ticks(ticks, labels=[f"{(2 * tick - 1) * top:.2f}".replace("-", "−") for tick in ticks])
+        bar.set_ticks(ticks, labels=[f"{(2 * tick - 1) * top:.3f}".replace("-", "−") for tick in ticks])
     return figure
