@@ -89,6 +89,12 @@ class Robustness(Section):
     )
 
 
+class ErrorTime(Section):
+    """Errors against time, on the first image of `deblurring`."""
+
+    max_outer: Count = Field(100, description="Most updates of each of DEAL's algorithms.")
+
+
 class Certificates(Section):
     """What the paper's Section 4 is about, measured on a patch of the image of `denoising`."""
 
@@ -110,6 +116,7 @@ class Figures(Section):
     deblurring: DeblurringFigure = Field(default_factory=DeblurringFigure, description="The problem of Figure 9.")
     mri: MriFigure = Field(default_factory=MriFigure, description="The problem of Figures 10 and 11.")
     robustness: Robustness = Field(default_factory=Robustness, description="The sweep over wrong assumptions.")
+    error_time: ErrorTime = Field(default_factory=ErrorTime, description="The errors against time.")
     certificates: Certificates = Field(default_factory=Certificates, description="Numbers behind the theory.")
 
     def part(self, sections: Any) -> dict[str, Any]:

@@ -69,7 +69,5 @@ def solver(config: Config, task: str) -> dict[str, str]:
     """DEAL's weights and solver in words."""
     options = config.solver.for_task(task)
     own = {"train": "trained by this workflow", "released": "as released with this package", "official": "the authors'"}
-    return {
-        "DEAL's weights": own.get(config.weights, f"of the folder {config.weights}"),
-        "DEAL's solver": f"{options['algorithm']}, tolerance {options['tol']:.0e}, at most {options['max_outer']} updates",
-    }
+    how = f"{options['algorithm']}, tolerance {options['tol']:.0e}, at most {options['max_outer']} updates"
+    return {"DEAL's weights": own.get(config.weights, f"of the folder {config.weights}"), "DEAL's solver": how}

@@ -28,13 +28,14 @@ def starts(item: Item) -> dict[str, torch.Tensor]:
 
 
 def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The comparison of methods, as `compare`, and for each start j:
+    """The comparison of methods, as `compare`; the data `y` (C, h, w); for each start j:
 
     `start{j}` (C, H, W) and `mask{j}` (H, W), the mean of M(x_0), half precision; `psnr_path{j}` (K + 1,),
     `change{j}` (K,); `spread`, the largest relative distance between two of the solutions.
     """
     arrays, meta, found = compare(config, "superres")
     run, item = deal(found), found.items[0]
+    arrays["y"] = item.y[0].numpy().astype(np.float16)
     labels, ends, solutions = [], [], []
     for j, (label, start) in enumerate(starts(item).items()):
         path = follow(run, item, start)

@@ -53,6 +53,8 @@ def caption(template: str, meta: Mapping[str, Any]) -> str:
     text = " ".join(template.format(**meta.get("facts", {})).split())
     if settings := meta.get("settings"):
         text += " Settings: " + "; ".join(f"{key} {value}" for key, value in settings.items()) + "."
+    if capped := meta.get("capped"):
+        text += f" Stopped at the cap of updates, not converged: {', '.join(capped)}."
     reasons: dict[str, list[str]] = {}
     for label, reason in meta.get("missing", {}).items():
         reasons.setdefault(reason, []).append(label)

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from bench.figures import panels, style
 
 TITLE = "Denoising, methods compared"
-CAPTION = """Denoising of {images} ({dataset}), {setting}: PSNR and SSIM of the whole image below each; the marked region
-is shown enlarged.{notes}"""
-ALT = """The image {images}, its noisy version and the estimates of all methods, each with a region enlarged and its PSNR
-and SSIM."""
+CAPTION = """Denoising of {images} ({dataset}), {setting}: PSNR and SSIM of the whole image below each; the marked
+region is shown enlarged.{notes}"""
+ALT = """The image {images}, its noisy version and the estimates of all methods, each with a region enlarged and its
+PSNR and SSIM."""
 MOST = 4
 TEXT = 0.3
 """Inches of text below a row of images."""

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -158,6 +159,14 @@ def scale(figure: Figure, drawn: Any, axes: Any, label: str = "", **options: Any
     return bar
 
 
+def scale_beside(axes: Axes, drawn: Any, **options: Any):
+    """A colour bar as high as the image, at its right."""
+    bar = axes.figure.colorbar(drawn, cax=axes.inset_axes([1.05, 0, 0.06, 1]), **options)
+    bar.outline.set_linewidth(0.5)
+    bar.ax.tick_params(labelsize=SMALL, width=0.5, length=2)
+    return bar
+
+
 def plain(value: float) -> str:
     """A tick's label without an exponent in small print: 0.01, 1, 1e−5."""
     if value == 0 or 1e-3 <= abs(value) < 1e5:
@@ -182,3 +191,9 @@ def curve(axes: Axes, x: np.ndarray, y: np.ndarray, number: int, label: str, **o
     """One of several curves, told apart by colour and by marker."""
     options = {"markevery": max(1, len(x) // 8)} | options
     axes.plot(x, y, color=COLOURS[number % len(COLOURS)], marker=MARKERS[number % len(MARKERS)], label=label, **options)
+
+
+def legend(figure: Figure, looks: dict[str, tuple[str, str]], columns: int = 6, **options: Any) -> None:
+    """One legend below all panels; `looks` as from `colours`."""
+    handles = [Line2D([], [], color=colour, marker=marker, label=label) for label, (colour, marker) in looks.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), **options)
