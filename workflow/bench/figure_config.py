@@ -10,6 +10,8 @@ from pydantic import Field
 from bench.sections import Count, Positive, Section
 
 Window = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=4, max_length=4)]
+PUBLISHED_NOISE = "castle_noisy"
+"""Data set of the registry: the noisy castle (test003 of BSD68, σ = 25) that the authors show."""
 NAMES = ["fig01", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07", "fig08", "fig09", "fig10", "fig11", "fig12"]
 NAMES += ["fig13", "fig13_color", "fig14", "fig14_color", "fig15", "fig16"]
 NAMES += ["robustness", "error_time", "certificates", "scatter", "paired", "training"]

@@ -11,6 +11,7 @@ from bench import config as cfg
 from bench import configfile, datasets, figure_data, figures, layouts, registry
 from bench.devices import cuda_devices, refuse_cpu_by_accident
 from bench.errors import UserError
+from bench.figure_config import PUBLISHED_NOISE
 from bench.provenance import code_digest
 
 KINDS = ("gray", "color")
@@ -118,6 +119,11 @@ class Plan:
                 found += self.evaluation_weights(task, method)
                 found += self.evaluation_hyperparameters(task, setting, method)
         return list(dict.fromkeys(found))
+
+    def published_noise(self) -> list[str]:
+        """Manifest of the authors' noisy castle, where the figures want it; without it they take the task's noise."""
+        wanted = self.config.figures.denoising.noise == "published"
+        return [self.manifest(PUBLISHED_NOISE)] if wanted else []
 
     def figure_part(self, name: str) -> str:
         """Digest of what the data of a figure depend on in the configuration."""

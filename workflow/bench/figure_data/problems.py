@@ -13,10 +13,8 @@ from bench import datasets, registry, tasks
 from bench.config import Config, did_you_mean
 from bench.conventions import CONVENTIONS, Convention
 from bench.errors import UserError
+from bench.figure_config import PUBLISHED_NOISE
 from bench.items import Item
-
-CASTLE = "castle_noisy"
-"""Data set of the registry: the noisy castle (test003, σ = 25) that the authors show."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def _castle(problem: Problem) -> Problem:
     if item.image != "test003" or problem.setting != "sigma25":
         return problem
     try:
-        y = np.load(registry.locate(CASTLE, problem.config), allow_pickle=False)
+        y = np.load(registry.locate(PUBLISHED_NOISE, problem.config), allow_pickle=False)
     except registry.MissingWeights as reason:
         note = f"The authors' noisy image cannot be had; the noise is that of the tables. ({reason})"
         return replace(problem, notes=(note,))
