@@ -176,7 +176,7 @@ def figure_data(options: argparse.Namespace) -> None:
 def figure(options: argparse.Namespace) -> None:
     from bench import figures
 
-    figures.write(options.figure, Path(options.data), Path(options.output))
+    figures.write(options.figure, Path(options.data), Path(options.output), options.zoom)
 
 
 def publish(options: argparse.Namespace) -> None:
@@ -307,6 +307,8 @@ def _parser() -> argparse.ArgumentParser:
     added = verb(figure, "draw a figure from its data, as .png and .pdf", configured=False)
     added.add_argument("figure", help="fig03")
     job(added, "data", "output")
+    where = ("TOP", "LEFT", "HEIGHT", "WIDTH")
+    added.add_argument("--zoom", nargs=4, type=int, metavar=where, help="region shown enlarged (where most happens)")
     added = verb(publish, "copy tables and their provenance into a folder of the repository")
     added.add_argument("--to", default="results/published")
     for run, help in ((schema, "write workflow/config.schema.json"), (docs, "write docs/configuration.md")):

@@ -125,6 +125,13 @@ class Plan:
         wanted = self.config.figures.denoising.noise == "published"
         return [self.manifest(PUBLISHED_NOISE)] if wanted else []
 
+    def figure_zoom(self, name: str) -> str:
+        """The option that says which region is enlarged in a figure; it is drawn, so the data do not depend on it."""
+        with ending_in_one_line():
+            problems = figure_data.entry(figures.data_of(name)).problems
+        zooms = [getattr(self.config.figures, problem).zoom for problem in problems][:1]
+        return " ".join(["--zoom", *map(str, zooms[0])]) if zooms and zooms[0] else ""
+
     def figure_part(self, name: str) -> str:
         """Digest of what the data of a figure depend on in the configuration."""
         with ending_in_one_line():

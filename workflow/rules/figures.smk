@@ -7,6 +7,18 @@ rule figures:
         lambda wildcards: plan.figures(),
 
 
+rule figure1:
+    """The method as a diagram."""
+    input:
+        f"{plan.results}/figures/fig01.png",
+
+
+rule figure2:
+    """The mask's network as a diagram."""
+    input:
+        f"{plan.results}/figures/fig02.png",
+
+
 rule figure3:
     """Denoising, methods compared."""
     input:
@@ -20,9 +32,27 @@ rule figure4:
 
 
 rule figure5:
-    """Super-resolution from five initialisations."""
+    """Super-resolution, methods compared and five initialisations."""
     input:
         f"{plan.results}/figures/fig05.png",
+
+
+rule figure6:
+    """Impulse response of WᵀW and its spectrum."""
+    input:
+        f"{plan.results}/figures/fig06.png",
+
+
+rule figure7:
+    """Two filters and their masks."""
+    input:
+        f"{plan.results}/figures/fig07.png",
+
+
+rule figure8:
+    """Averaging weights of three pixels."""
+    input:
+        f"{plan.results}/figures/fig08.png",
 
 
 rule figure9:
@@ -44,9 +74,35 @@ rule figure11:
 
 
 rule figure12:
-    """Residuals of Figure 5."""
+    """Convergence from the five initialisations of Figure 5."""
     input:
         f"{plan.results}/figures/fig12.png",
+
+
+rule figure13:
+    """Kernels of W, both models."""
+    input:
+        f"{plan.results}/figures/fig13.png",
+        f"{plan.results}/figures/fig13_color.png",
+
+
+rule figure14:
+    """Kernels of W_mask, both models."""
+    input:
+        f"{plan.results}/figures/fig14.png",
+        f"{plan.results}/figures/fig14_color.png",
+
+
+rule figure15:
+    """Splines."""
+    input:
+        f"{plan.results}/figures/fig15.png",
+
+
+rule figure16:
+    """Averages over the channels."""
+    input:
+        f"{plan.results}/figures/fig16.png",
 
 
 rule training_figure:
@@ -95,5 +151,7 @@ rule draw_figure:
     threads: 1
     params:
         code=lambda wildcards: plan.figure_code(wildcards.figure),
+        zoom=lambda wildcards: plan.figure_zoom(wildcards.figure),
     shell:
-        "python -m bench figure {wildcards.figure} --data {input.data} --output {output.png} 2>&1 | tee {log}"
+        "python -m bench figure {wildcards.figure} --data {input.data} --output {output.png} {params.zoom}"
+        " 2>&1 | tee {log}"

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from bench.config import Config
-from bench.figure_data import comparison, filters
+from bench.figure_data import comparison, filters, paths
 from bench.figure_data.frozen import Frozen
 from bench.figure_data.problems import problem
 from bench.figure_data.runs import Run
@@ -26,9 +26,7 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """All that the three figures show, of the image x with x = T(x)."""
     found = problem(config, "denoising")
     (item,) = found.items
-    run = Run(found, "deal")
-    if run.missing:
-        return {}, {"facts": found.facts(), "missing": {run.label: run.missing}}
+    run = paths.deal(found)
     x = fixed_point(run, item)
     model, sigma, y = run.ready.model, run.sigma, item.y.to(run.device)
     frozen, noisy = (Frozen(model, item.operator, image, sigma) for image in (x, y))

@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 from bench.config import Config
 from bench.errors import UserError
-from bench.figure_data import castle, comparison, filters
+from bench.figure_data import castle, comparison, filters, paths
 from bench.figure_data.frozen import Frozen, Linearised
 from bench.figure_data.problems import problem
-from bench.figure_data.runs import Run
 
 PROBLEMS = {"denoising": ["deal"], "deblurring": ["deal"]}
 MODELS = ("gray", "color")
@@ -37,7 +36,7 @@ EPS_MASK = 0.01
 def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Arrays for the drawing; in meta, `numbers`: rows of name, value and how it was obtained."""
     arrays, numbers, weights = {}, [], {}
-    for kind in ("gray", "color"):
+    for kind in MODELS:
         found, rows, hashes = kernel_of_W(config, kind)
         arrays |= found
         numbers += rows
@@ -45,11 +44,10 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     numbers += lower_bounds(config)
     found = problem(config, "denoising")
     (item,) = found.items
-    run = Run(found, "deal")
+    run = paths.deal(found)
     facts = found.facts() | {"weights": config.weights}
+    facts |= {f"zeros_{kind}": str((np.abs(arrays[f"smallest_{kind}"]) < filters.NEAR_ZERO).sum()) for kind in MODELS}
     meta = {"facts": facts, "weights": weights, "numbers": numbers, "missing": {}}
-    if run.missing:
-        return arrays, meta | {"missing": {run.label: run.missing}}
     section = config.figures.certificates
     region = patch(item.x[0, 0].numpy(), section.crop)
     y = item.y[..., region[0], region[1]].to(run.device)
@@ -58,7 +56,7 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     named = {row["name"]: row["value"] for row in rows}
     meta["numbers"] += [{**row, "how": f"{row['how']}; {item.image}, {side} pixels"} for row in rows]
     meta["facts"] |= {"side": side, "q": f"{named['q']:.3f}", "radius": f"{named['spectral radius']:.3f}"}
-    meta["facts"] |= {"bound": f"{named['bound']:.2f}" if named["q"] < 1 else "does not exist, since q ≥ 1"}
+    meta["facts"] |= {"bound": f"is {named['bound']:.2f}" if named["q"] < 1 else "does not exist, since q ≥ 1"}
     meta["facts"] |= {"low": f"{named['lambda_min']:.4f}", "high": f"{named['lambda_max']:.2f}"}
     meta["facts"] |= {"worst": f"{named['largest measured']:.2f}", "lmbda": f"{named['lambda']:.2f}"}
     meta |= {"q": named["q"], "radius": named["spectral radius"], "bound": named["bound"]}
@@ -96,9 +94,7 @@ def lower_bounds(config: Config) -> list[dict[str, Any]]:
     rows = []
     for name in ("denoising", "deblurring"):
         found = problem(config, name, images=None if name == "denoising" else 1)
-        item, run = found.items[0], Run(found, "deal")
-        if run.missing:
-            continue
+        item, run = found.items[0], paths.deal(found)
         model = run.ready.model
         lmbda = run.values.get("lmbda") or float(model.lmbda(torch.tensor([run.sigma], device=run.device)))
         kernels = filters.effective_kernels(model)
@@ -131,7 +127,7 @@ def around_fixed_point(
     at = Linearised(model, operator, x, sigma)
     low, high = at.extreme_eigenvalues()
     q, radius, direction = at.contraction()
-    ratios = path(model, operator, y, sigma)
+    ratios = changes(model, operator, y, sigma)
     kinds = {
         "noise": torch.from_numpy(np.random.default_rng(0).standard_normal(y.shape)).to(y),
         "constant": torch.ones_like(y),
@@ -162,15 +158,15 @@ def around_fixed_point(
     return arrays, rows
 
 
-def path(model: Any, operator: Any, y: Tensor, sigma: float, steps: int = PATH) -> np.ndarray:
+def changes(model: Any, operator: Any, y: Tensor, sigma: float, steps: int = PATH) -> np.ndarray:
     """‖x_k+1 − x_k‖/‖x_k − x_k−1‖ of the plain iteration from x_0 = 0, k = 1, …, steps − 1."""
-    x, changes = torch.zeros_like(y), []
+    x, found = torch.zeros_like(y), []
     right = operator.A_adjoint(y)
     for _ in range(steps):
         new = Frozen(model, operator, x, sigma).solve(right, 1e-5)
-        changes.append(float((new - x).norm()))
+        found.append(float((new - x).norm()))
         x = new
-    return np.array(changes[1:]) / np.array(changes[:-1])
+    return np.array(found[1:]) / np.array(found[:-1])
 
 
 def patch(image: np.ndarray, side: int) -> tuple[slice, slice]:

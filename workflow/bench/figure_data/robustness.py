@@ -49,7 +49,7 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         found = problem(config, name, images=wanted.images)
         able, missing = runs(found, compared(config, found.task))
         scores = np.empty((len(able), len(points), len(found.items)))
-        capped = []
+        capped: dict[str, int] = {}
         bar = tqdm(total=scores.size, desc=f"robustness, {name}", unit="estimate")
         for n, run in enumerate(able):
             for p, point in enumerate(points):
@@ -57,7 +57,7 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                     told = {"sigma": float(point) * item.sigma} if name == "denoising" else _blur(item, float(point))
                     estimate = run.estimate(item, **told)
                     scores[n, p, i] = estimate.psnr
-                    capped += [f"{run.label} at {point:g} on {item.image}"] if estimate.converged is False else []
+                    capped[run.label] = capped.get(run.label, 0) + (estimate.converged is False)
                     bar.update()
         bar.close()
         arrays[name] = scores
@@ -65,7 +65,8 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         meta["facts"] |= {f"{name}_{key}": value for key, value in found.facts().items()}
         meta["images"] += [item.image for item in found.items]
         meta["missing"] |= missing
-        meta["capped"] += capped
+        of = len(points) * len(found.items)
+        meta["capped"] += [f"{label} in {count} of {of} cases of {name}" for label, count in capped.items() if count]
         meta["settings"] |= solver(config, found.task) if any(run.name == "deal" for run in able) else {}
         own = shared(config, found, able)
         sidecar["weights"] |= own["weights"]

@@ -6,7 +6,7 @@ DATA (the name of the data it draws, by default its own), and `draw(data, meta) 
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,17 @@ def draw(name: str, data: Mapping[str, np.ndarray], meta: Mapping[str, Any]):
         return importlib.import_module(f"bench.figures.{checked(name)}").draw(data, meta)
 
 
-def write(name: str, source: Path, output: Path) -> None:
-    """Draw the data `source` into `output` (.png) and a .pdf beside it; the sidecar (.json) holds the caption."""
+def write(name: str, source: Path, output: Path, zoom: Sequence[int] | None = None) -> None:
+    """Draw the data `source` into `output` (.png) and a .pdf beside it; the sidecar (.json) holds the caption.
+
+    `zoom` is the region enlarged, where there is one: top row, left column, height, width; None: the busiest.
+    """
     from bench.figures import style
 
     record = Record([f"bench.figures.{checked(name)}"], "")
     module = importlib.import_module(f"bench.figures.{name}")
     data, meta, sidecar = load(source)
+    meta = meta | {"zoom": list(zoom) if zoom else None}
     figure = draw(name, data, meta)
     for path, metadata in ((output.with_suffix(".pdf"), {"CreationDate": None}), (output, {"Software": None})):
         # Without dates and versions, so that the same data give the same bytes.
@@ -92,6 +96,7 @@ def write(name: str, source: Path, output: Path) -> None:
         alt=" ".join(module.ALT.format(**meta.get("facts", {})).split()),
         width_in=width,
         height_in=height,
+        zoom=meta["zoom"],
         missing=None,
         not_shown=meta.get("missing", {}),
         source={"name": source.name, "sha256": sha256(source), "provenance": sidecar},

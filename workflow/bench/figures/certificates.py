@@ -11,26 +11,25 @@ from matplotlib.ticker import NullLocator
 from bench.figures import style
 
 TITLE = "Numerical certificates"
-CAPTION = """Left: the smallest eigenvalues of the periodic WᵀW, relative to the largest, {weights} weights; one of
-each model is zero to rounding (drawn at the lower edge), so only constants are in the kernel of W. Middle: ratios
-of successive changes of the plain iteration from x₀ = 0 on a {side} patch of {images} ({setting}), and, at its
-fixed point, the local Lipschitz constant q = ‖J‖₂ = {q} and the spectral radius {radius} of the map. Right: how
-much the reconstruction changes with the data, for perturbations of several sizes; the largest ratio is {worst}.
-The bound ‖H‖/((1 − q) λ_min) is {bound}; it is derived here from the fixed-point equation and taken as the paper's
-(18), with q and λ_min measured at the one reconstruction, so it is local. There the eigenvalues of A lie in
-[{low}, {high}] (λ = {lmbda}). All numbers are in the file of the data.{notes}"""
+CAPTION = """Left: the smallest eigenvalues of the periodic WᵀW, relative to the largest, {weights} weights;
+{zeros_gray} of the gray and {zeros_color} of the colour model is zero to rounding (circle at the lower edge), that
+of constants. Middle: ratios of successive changes of the plain iteration from x₀ = 0 on a {side} patch of {images}
+({setting}), and, at its fixed point, the local Lipschitz constant q = ‖J‖₂ = {q} and the spectral radius {radius}
+of the map. Right: how much the reconstruction changes with the data, for perturbations of several sizes; the
+largest ratio is {worst}. The bound ‖H‖/((1 − q) λ_min) {bound}; it is derived here from the fixed-point equation
+and taken as the paper's (18), with q and λ_min measured at the one reconstruction, so it is local. There the
+eigenvalues of A lie in [{low}, {high}] (λ = {lmbda}). All numbers are in the file of the data.{notes}"""
 ALT = "Smallest eigenvalues of WᵀW, contraction of the iteration, and measured stability against its bound."
 FLOOR = 1e-7
 
 
 def draw(data: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Figure:
-    """Three panels; without weights for the reconstruction, the first alone."""
+    """Three panels."""
     figure = style.figure(2.1)
-    first, *others = figure.subplots(1, 3 if "ratios" in data else 1, squeeze=False)[0]
+    first, second, third = figure.subplots(1, 3)
     _kernel(first, data)
-    if others:
-        _contraction(others[0], data, meta)
-        _stability(others[1], data, meta)
+    _contraction(second, data, meta)
+    _stability(third, data, meta)
     return figure
 
 
