@@ -14,7 +14,7 @@ from bench.config import Config, did_you_mean
 from bench.conventions import CONVENTIONS, Convention
 from bench.errors import UserError
 from bench.figure_config import PUBLISHED_NOISE
-from bench.items import Item
+from bench.items import Item, centre_crop, tensor
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,11 @@ def _castle(problem: Problem) -> Problem:
     except registry.MissingWeights as reason:
         note = f"The authors' noisy image cannot be had; the noise is that of the tables. ({reason})"
         return replace(problem, notes=(note,))
-    noisy = torch.from_numpy(y.astype(np.float32)).reshape(item.x.shape)
+    crop = problem.section.crop
+    y = y.astype(np.float32).reshape(1, *y.shape[-2:])
+    noisy = tensor(y if crop is None else centre_crop(y, crop))
+    if noisy.shape != item.y.shape:
+        raise UserError(f"{PUBLISHED_NOISE}: has the shape {tuple(noisy.shape)}, the image {tuple(item.y.shape)}")
     return replace(
         problem,
         items=(replace(item, y=noisy),),
