@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: env
-	$(BIN)/snakemake --cores $(CORES) $(DEMO_TABLES) train --configfile workflow/config/demo.yaml
+	$(BIN)/snakemake --cores $(CORES) $(DEMO_TABLES) figures train --configfile workflow/config/demo.yaml
 	@echo
 	@cat $(DEMO_TABLES:%=results/demo/tables/%.md)
 

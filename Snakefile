@@ -28,6 +28,7 @@ wildcard_constraints:
     setting="[^/]+",
     method="[^/]+",
     table="table[0-9]+",
+    figure="[a-z_0-9]+",
 
 
 include: "workflow/rules/download.smk"
@@ -38,6 +39,7 @@ include: "workflow/rules/mri.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/time.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
 
 
 rule all:

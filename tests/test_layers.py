@@ -19,6 +19,7 @@ BENCH_MAY = {
     "training_job": {"deal"},
     "parcel": {"deal"},
     "tasks": {"deal"},  # its forward operators
+    "frozen": {"deal"},  # conjugate gradients, for figures of the model
     "mri": {"deal"},
     "__main__": {"deal"},  # on top of all rooms
 }
@@ -31,10 +32,12 @@ RESULTS_ONLY = (
     "results",
     "publish",
     "report",
-    "figures",
 )  # those that exist
+DRAWING = sorted((BENCH / "figures").glob("*.py"))
 LIGHT = (
     "config",
+    "figure_config",
+    "figure_data/__init__",
     "provenance",
     "datasets",
     "fetch",
@@ -129,7 +132,8 @@ def test_nobody_imports_the_command_line(path: Path) -> None:
 
 
 def test_the_foundations_import_nothing_above_them() -> None:
-    allowed = {"errors": set(), "files": set(), "metrics": set(), "config": {"errors", "files"}}
+    allowed = {"errors": set(), "files": set(), "metrics": set(), "sections": set()}
+    allowed |= {"figure_config": {"sections"}, "config": {"errors", "files", "sections", "figure_config"}}
     modules = {path.stem for path in sources(BENCH)}
     for room, may in allowed.items():
         found = imports((BENCH / f"{room}.py").read_text(encoding="utf-8"))
@@ -147,9 +151,18 @@ def test_rooms_that_read_results_never_import_torch(room: str) -> None:
     assert "torch" not in packages((BENCH / f"{room}.py").read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("path", DRAWING, ids=named)
+def test_drawing_never_imports_torch(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    assert "torch" not in packages(source)
+    assert not {name for name in imports(source) if name.startswith("bench.figure_data")}
+
+
 def test_a_table_is_made_without_torch() -> None:
     """Imports are followed: nothing that dry runs and tables load may load torch on the way."""
     rooms = [room for room in (*RESULTS_ONLY, *LIGHT) if (BENCH / f"{room}.py").exists()]
+    rooms = [room.removesuffix("/__init__") for room in rooms]
+    rooms += ["figures" if path.stem == "__init__" else f"figures.{path.stem}" for path in DRAWING]
     assert {"tables", "stats", "plan"} <= set(rooms)
     script = (
         "import importlib, sys\n"

@@ -123,6 +123,7 @@ MEETING = {
     "adapter": {"baselines", "deal"},
     "training_job": {"deal"},
     "parcel": {"deal"},
+    "frozen": {"deal"},
 }
 MEETING |= {"tasks": {"deal.operators"}, "mri": {"deal.operators"}, "__main__": {"deal.weights"}}
 WITHOUT_TORCH = {"config", "configfile", "plan", "layouts", "cells", "tables", "results", "render", "stats", "publish"}

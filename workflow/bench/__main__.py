@@ -166,6 +166,19 @@ def table(options: argparse.Namespace) -> None:
     print(tables.render_markdown(built))
 
 
+def figure_data(options: argparse.Namespace) -> None:
+    _threads(options)
+    from bench import figure_data
+
+    figure_data.write(_config(options), options.figure, Path(options.output))
+
+
+def figure(options: argparse.Namespace) -> None:
+    from bench import figures
+
+    figures.write(options.figure, Path(options.data), Path(options.output), options.zoom)
+
+
 def publish(options: argparse.Namespace) -> None:
     from bench import tables
 
@@ -224,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="verb")
 
     def verb(run, help: str, configured: bool = True) -> argparse.ArgumentParser:
-        added = verbs.add_parser(run.__name__, help=help, description=help)
+        added = verbs.add_parser(run.__name__.replace("figure_data", "figure-data"), help=help, description=help)
         added.set_defaults(run=run)
         if configured:
             added.add_argument("--config", nargs="+", metavar="YAML", help="files, each laid on the last (config.yaml)")
@@ -287,6 +300,15 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("trace", help="the CSV file that the verb tune wrote")
     added = verb(table, "make a table from results")
     added.add_argument("table", help="table1")
+    added = verb(figure_data, "compute what a figure shows")
+    added.add_argument("figure", help="fig03")
+    job(added, "output")
+    threads(added)
+    added = verb(figure, "draw a figure from its data, as .png and .pdf", configured=False)
+    added.add_argument("figure", help="fig03")
+    job(added, "data", "output")
+    where = ("TOP", "LEFT", "HEIGHT", "WIDTH")
+    added.add_argument("--zoom", nargs=4, type=int, metavar=where, help="region shown enlarged (where most happens)")
     added = verb(publish, "copy tables and their provenance into a folder of the repository")
     added.add_argument("--to", default="results/published")
     for run, help in ((schema, "write workflow/config.schema.json"), (docs, "write docs/configuration.md")):

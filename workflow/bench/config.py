@@ -13,23 +13,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from bench.errors import UserError
+from bench.figure_config import Figures
+from bench.sections import Count, CountPair, Pair, Positive, Section
 
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
-Pair = Annotated[list[Positive], Field(min_length=2, max_length=2)]
-CountPair = Annotated[list[Count], Field(min_length=2, max_length=2)]
 WEIGHTS = ("train", "released", "official")
 METHODS = ["truth", "measurement", "bm3d", "epll", "tv", "wcrr", "sarr", "safi", "fdn", "pnp_dncnn"]
 METHODS += ["ircnn", "dpir", "dpir_ffdnet", "prox_drunet", "dncnn", "ffdnet", "drunet", "deal"]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values are not converted."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Phase(Section):
@@ -549,6 +541,7 @@ class Config(Section):
     training: Trainings = Field(default_factory=Trainings, description="DEAL's training.")
     timing: Timing = Field(default_factory=Timing, description="How times are measured.")
     tables: Tables = Field(default_factory=Tables, description="What the tables show.")
+    figures: Figures = Field(default_factory=Figures, description="What the figures show.")
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Config":
@@ -563,6 +556,9 @@ class Config(Section):
             for name in table.methods or ():
                 if name not in self.methods:
                     raise ValueError(f"{where}.methods: '{name}' is not one of `methods`")
+        for name in self.figures.methods or ():
+            if name not in self.methods:
+                raise ValueError(f"figures.methods: '{name}' is not one of `methods`")
         for channels in ("gray", "color"):
             training = getattr(self.training, channels)
             for outer in [training.outer, *(phase.outer for phase in training.phases if phase.outer)]:

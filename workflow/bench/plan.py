@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from bench import config as cfg
-from bench import configfile, datasets, layouts, registry
+from bench import configfile, datasets, figure_data, figures, layouts, registry
 from bench.devices import cuda_devices, refuse_cpu_by_accident
 from bench.errors import UserError
+from bench.figure_config import PUBLISHED_NOISE
 from bench.provenance import code_digest
 
 KINDS = ("gray", "color")
+KIND_TASKS = {"gray": "denoise_gray", "color": "denoise_color"}
+"""A task of each of DEAL's models, for figures that need the model alone."""
 
 
 class Plan:
@@ -71,6 +74,10 @@ class Plan:
         """Weights made by the target `train`."""
         return [str(registry.trained(self.config, kind)) for kind in KINDS]
 
+    def training_log(self, kind: str) -> str:
+        """What the training of `kind` recorded on its way."""
+        return str(registry.trained(self.config, kind).with_suffix(".log.csv"))
+
     def table(self, table: str) -> list[str]:
         """Results shown in `table`."""
         keys = layouts.results(self.config, table)
@@ -85,6 +92,62 @@ class Plan:
         """Digest of the layout of `table`."""
         make = layouts.timing_layout if layouts.is_timing(self.config, table) else layouts.layout
         return cfg.digest(make(self.config, table))
+
+    def figures(self) -> list[str]:
+        """All figures of the configuration; those of trainings only where the weights are trained."""
+        with ending_in_one_line():
+            wanted = [figures.checked(name) for name in self.config.figures.names]
+            if self.config.weights != "train":
+                wanted = [name for name in wanted if not figure_data.entry(figures.data_of(name)).trainings]
+        return [f"{self.results}/figures/{name}.png" for name in wanted]
+
+    def figure_data(self, figure: str) -> str:
+        """The data that a figure draws."""
+        with ending_in_one_line():
+            return f"{self.results}/figures/data/{figures.data_of(figure)}.npz"
+
+    def figure_inputs(self, name: str) -> list[str]:
+        """What the data of a figure are made from: manifests, weights, tuned hyperparameters."""
+        with ending_in_one_line():
+            entry = figure_data.entry(name)
+            found = [path for kind in entry.models for path in self.evaluation_weights(KIND_TASKS[kind], "deal")]
+            found += [path for table in entry.tables for path in self.table(table)]
+            found += [self.training_log(kind) for kind in entry.trainings]
+            for problem in entry.problems:
+                found += self.evaluation_data(getattr(self.config.figures, problem).task)
+            for task, setting, method in entry.pairs(self.config):
+                found += self.evaluation_weights(task, method)
+                found += self.evaluation_hyperparameters(task, setting, method)
+        return list(dict.fromkeys(found))
+
+    def published_noise(self) -> list[str]:
+        """Manifest of the authors' noisy castle, where the figures want it; without it they take the task's noise."""
+        wanted = self.config.figures.denoising.noise == "published"
+        return [self.manifest(PUBLISHED_NOISE)] if wanted else []
+
+    def figure_zoom(self, name: str) -> str:
+        """The option that says which region is enlarged in a figure; it is drawn, so the data do not depend on it."""
+        with ending_in_one_line():
+            problems = figure_data.entry(figures.data_of(name)).problems
+        zooms = [getattr(self.config.figures, problem).zoom for problem in problems][:1]
+        return " ".join(["--zoom", *map(str, zooms[0])]) if zooms and zooms[0] else ""
+
+    def figure_part(self, name: str) -> str:
+        """Digest of what the data of a figure depend on in the configuration."""
+        with ending_in_one_line():
+            return cfg.digest(figure_data.part(self.config, name))
+
+    def figure_data_code(self, name: str) -> str:
+        """Digest of the code that computes the data of a figure."""
+        with ending_in_one_line():
+            entry = figure_data.entry(name)
+            methods = {registry.entry(method).module for _, _, method in entry.pairs(self.config)}
+            return self.code(entry.module, *sorted(methods))
+
+    def figure_code(self, name: str) -> str:
+        """Digest of the code that draws a figure."""
+        with ending_in_one_line():
+            return self.code(f"bench.figures.{figures.checked(name)}")
 
     def evaluation_data(self, task: str) -> list[str]:
         """Manifests of the data sets that `task` reads, or the list of its prepared samples."""

@@ -40,9 +40,11 @@ AROUND = tuple(
         "devices",
         "errors",
         "fetch",
+        "figure_config",
         "files",
         "provenance",
         "registry",
+        "sections",
         "transfer",
     )
 )

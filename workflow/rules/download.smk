@@ -5,6 +5,7 @@ rule data:
     """All that the configuration needs from the network."""
     input:
         plan.manifests(),
+        plan.published_noise(),
         plan.mri_samples(),
         plan.prepared(),
 

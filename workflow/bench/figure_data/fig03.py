@@ -1,0 +1,15 @@
+"""Figure 3: the castle, denoised by all methods."""
+
+from typing import Any
+
+import numpy as np
+
+from bench.config import Config
+from bench.figure_data.comparison import compare
+
+PROBLEMS = {"denoising": "all"}
+
+
+def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """See `bench.figure_data.comparison.compare`."""
+    return compare(config, "denoising")[:2]

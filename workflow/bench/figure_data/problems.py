@@ -1,0 +1,132 @@
+"""The images that figures show, with their measurements: those of the tasks, chosen by the key `figures`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import datasets, registry, tasks
+from bench.config import Config, did_you_mean
+from bench.conventions import CONVENTIONS, Convention
+from bench.errors import UserError
+from bench.figure_config import PUBLISHED_NOISE
+from bench.items import Item, centre_crop, tensor
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Items of one setting of a task, as one figure shows them."""
+
+    config: Config
+    task: str
+    setting: str
+    items: tuple[Item, ...]
+    notes: tuple[str, ...] = ()
+    """What differs from the tables, for the caption."""
+
+    @property
+    def convention(self) -> Convention:
+        """How estimates are scored."""
+        return CONVENTIONS[self.task]
+
+    @property
+    def section(self) -> Any:
+        """The task's section of the configuration."""
+        return self.config.task(self.task)
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """Identity of the data, for the sidecar."""
+        return tasks.get(self.task).data(self.section, Path(self.config.cache))
+
+    def shown(self, image: torch.Tensor | np.ndarray) -> np.ndarray:
+        """The part of (C, H, W) that is scored, in half precision: enough to look at, and a quarter of the bytes."""
+        array = image.cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+        return replace(self.convention, clip=False, rounded=False).scored(array).astype(np.float16)
+
+    def facts(self) -> dict[str, str]:
+        """Facts for captions."""
+        name = self.data["dataset"]
+        known = datasets.registry()
+        return {
+            "images": _listed([item.image for item in self.items]),
+            "dataset": known[name].title if name in known else name.replace("_", ", source "),
+            "setting": describe(self.task, self.section.parameters(self.setting)),
+            "notes": "".join(f" {note}" for note in self.notes),
+        }
+
+
+def problem(config: Config, name: str, images: int | None = None) -> Problem:
+    """The problem of the section `name` of `figures`: its one image, or its first ones.
+
+    Args:
+        images: the first so many in place of what the section says.
+
+    Raises:
+        UserError: for an unknown setting or image.
+    """
+    wanted = getattr(config.figures, name)
+    section = config.task(wanted.task)
+    try:
+        section.parameters(wanted.setting)
+    except UserError as error:
+        raise UserError(f"figures.{name}.setting: {error}") from None
+    found = tasks.get(wanted.task).items(section, wanted.setting, Path(config.cache))
+    if images is None and hasattr(wanted, "image"):
+        found = _named(found, wanted.image, f"figures.{name}.image")
+    else:
+        found = found[: images or wanted.images]
+    made = Problem(config, wanted.task, wanted.setting, tuple(make() for _, make in found))
+    return _castle(made) if images is None and getattr(wanted, "noise", None) == "published" else made
+
+
+def _named(found: list, image: str | None, key: str) -> list:
+    if image is None:
+        return found[:1]
+    chosen = [pair for pair in found if pair[0] == image]
+    if not chosen:
+        raise UserError(f"{key}: unknown image '{image}'{did_you_mean(image, [pair[0] for pair in found])}")
+    return chosen
+
+
+def _castle(problem: Problem) -> Problem:
+    """With the authors' noise in place of the task's, where it is of this image and can be had."""
+    (item,) = problem.items
+    if item.image != "test003" or problem.setting != "sigma25":
+        return problem
+    try:
+        y = np.load(registry.locate(PUBLISHED_NOISE, problem.config), allow_pickle=False)
+    except registry.MissingWeights as reason:
+        note = f"The authors' noisy image cannot be had; the noise is that of the tables. ({reason})"
+        return replace(problem, notes=(note,))
+    crop = problem.section.crop
+    y = y.astype(np.float32).reshape(1, *y.shape[-2:])
+    noisy = tensor(y if crop is None else centre_crop(y, crop))
+    if noisy.shape != item.y.shape:
+        raise UserError(f"{PUBLISHED_NOISE}: has the shape {tuple(noisy.shape)}, the image {tuple(item.y.shape)}")
+    return replace(
+        problem,
+        items=(replace(item, y=noisy),),
+        notes=("The noisy image is the authors' (img_noisy.npy of MMR_SAFI).",),
+    )
+
+
+def describe(task: str, parameters: dict[str, Any]) -> str:
+    """A setting in words."""
+    level = f"σ = {parameters['sigma_255']:g}"
+    if task == "superres_color":
+        return f"factor {parameters['factor']}, noise {level}"
+    if task == "deblur_gray":
+        return f"motion kernel {parameters['kernel']} of Levin et al., noise {level}"
+    if task == "mri":
+        coils = "one coil" if parameters["sampling"].startswith("single") else "multi-coil"
+        return f"{coils}, {parameters['acceleration']:g}-fold acceleration, contrast {parameters['contrast'].upper()}"
+    return f"noise {level}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
