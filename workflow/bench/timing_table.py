@@ -250,14 +250,17 @@ def render_comparison_markdown(table: TimingTable) -> str:
 
 
 def render_sidecar(table: TimingTable) -> str:
-    """JSON: the inputs, the machine, and the distinct values of what the sidecars say."""
+    """JSON: how the table is laid out, its inputs, the machine, the distinct values of what the sidecars say."""
+    layout = {"title": table.title, "columns": list(map(dict, table.columns)), "methods": list(map(dict, table.methods))}
+    layout["notes"] = _notes(table)[: -len(table.reasons) or None]
     inputs = {"/".join(t.key) + ".csv": {"output": t.sidecar["output"]["sha256"], "missing": t.missing}
               for t in table.timings.values()}  # fmt: skip
     provenance = {}
     for key in (*PROVENANCE, "timing"):
         texts = {json.dumps(t.sidecar.get(key), sort_keys=True) for t in table.timings.values()}
         provenance[key] = [json.loads(text) for text in sorted(texts - {"null", "{}"})]
-    value = {"table": table.name, "machine": table.machine, "inputs": inputs, "provenance": provenance}
+    value = {"table": table.name, "machine": table.machine, "inputs": inputs, "layout": layout}
+    value["provenance"] = provenance
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
