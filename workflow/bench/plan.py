@@ -11,9 +11,11 @@ from bench import config as cfg
 from bench import configfile, datasets, layouts, registry
 from bench.devices import cuda_devices, refuse_cpu_by_accident
 from bench.errors import UserError
-from bench.provenance import code_digest
+from bench.files import write_text
+from bench.provenance import code_digest, sha256
 
 KINDS = ("gray", "color")
+TEMPLATES = Path(__file__).parents[1] / "report"
 
 
 class Plan:
@@ -85,6 +87,16 @@ class Plan:
         """Digest of the layout of `table`."""
         make = layouts.timing_layout if layouts.is_timing(self.config, table) else layouts.layout
         return cfg.digest(make(self.config, table))
+
+    def shown(self) -> list[str]:
+        """What the report shows: all tables, and the trainings if they belong to the run."""
+        return [*self.tables(), *(self.trained() if self.config.shows_training() else [])]
+
+    def shown_part(self, *templates: str) -> str:
+        """Digest of which tables are shown under which titles, and of the files in `workflow/report` that say how."""
+        tables = self.config.tables
+        captions = {name: getattr(tables, name).caption for name in type(tables).model_fields}
+        return cfg.digest([captions, *(sha256(TEMPLATES / name) for name in templates)])
 
     def evaluation_data(self, task: str) -> list[str]:
         """Manifests of the data sets that `task` reads, or the list of its prepared samples."""
@@ -186,12 +198,16 @@ class Plan:
         wanted = self.config.device
         return int(wanted == "cuda" or (wanted == "auto" and cuda_devices() > 0))
 
-    def before_first_job(self, rules: Iterable[str]) -> None:
-        """Check what only a real run needs, then write the resolved configuration that all jobs read."""
+    def before_first_job(self, rules: Iterable[str], graph: str) -> None:
+        """Check what only a real run needs, then write the resolved configuration that all jobs read.
+
+        `graph`, the rules of the run in the dot language, is left for the report.
+        """
         with ending_in_one_line():
             if "train_deal" in set(rules):
                 refuse_cpu_by_accident(self.config)
             configfile.write_resolved(self.config)
+            write_text(Path(self.results, "rulegraph.dot"), graph)
 
 
 class ending_in_one_line:

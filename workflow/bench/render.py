@@ -127,9 +127,9 @@ def render_latex(table: Table) -> str:
     rows = [rf"{' & '.join(row)} \\" for row in _rows(table, styles, TEX)]
     wide = len(table.columns) > MANY_COLUMNS
     ranked = sum(not method.oracle for method in table.methods)
-    notes = [note.translate(TEX) for note in _notes(table, "bold: best, underlined: second")]
+    convention, *notes = [note.translate(TEX) for note in _notes(table, "bold: best, underlined: second")]
     return LATEX.format(
-        caption=table.caption.translate(TEX),
+        caption=f"{table.caption.translate(TEX)}. {convention}.",
         name=table.name,
         graphicx=",graphicx" if wide else "",
         fit="\\resizebox{\\linewidth}{!}{" if wide else "",

@@ -1,4 +1,4 @@
-"""A table as the report and the paper's pages show it, read from the files that `bench.publish.write` left. No torch."""
+"""A table as the report shows it, read from the files that `bench.publish.write` left. No torch."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ VERDICTS = {
     "match": ("=", "within the tolerance"),
     "close": ("≈", f"within {CLOSE} tolerances"),
     "differs": ("≠", "further away"),
-    "other hardware": ("⏱", "a time on another machine, compared by its ratio to DEAL's"),
+    "other hardware": ("÷", "a time on another machine, compared by its ratio to DEAL's"),
     "missing": ("–", "no number of ours"),
 }
 """Verdict on a value of the paper → its sign, its meaning."""
@@ -106,6 +106,11 @@ class TableView:
         return list(dict.fromkeys(cell.reason for cell in cells if cell.reason and not cell.value))
 
     @property
+    def all_reasons(self) -> list[str]:
+        """The same, then what else is said of values of the paper."""
+        return list(dict.fromkeys([*self.reasons, *(row["reason"] for row in self.comparison if row["reason"])]))
+
+    @property
     def counts(self) -> dict[str, int]:
         """Verdict → how many of the paper's values have it, in the order of VERDICTS, none left out."""
         found = Counter(row["verdict"] for row in self.comparison)
@@ -134,7 +139,7 @@ def _read(folder: Path, name: str, caption: str) -> TableView:
     sidecar = folder / f"{name}.json"
     if not sidecar.is_file():
         title = f"Table {name.removeprefix('table')}. {caption}"
-        return TableView(name, title, f"not made: there is no {sidecar}; `snakemake {name}` makes it")
+        return TableView(name, title, f"Not made: {sidecar} is not there. To make it: snakemake {name}")
     about = json.loads(sidecar.read_text(encoding="utf-8"))
     if "layout" not in about:
         raise UserError(f"{sidecar}: says nothing of the table's layout; make the table again: `snakemake {name}`")
@@ -221,7 +226,9 @@ def _converged(
     rows: Iterable[Mapping[str, str]], labels: Mapping[str, str], columns: Iterable[Mapping[str, Any]]
 ) -> Iterable[Converged]:
     """Counts for each method and setting whose rows say whether they converged."""
-    single = {(c["task"], c["setting"]): c["group"] if c.get("image") else f"{c['group']}, {c['label']}" for c in columns}
+    single = {
+        (c["task"], c["setting"]): c["group"] if c.get("image") else f"{c['group']}, {c['label']}" for c in columns
+    }
     said: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
     for row in rows:
         if row["converged"]:

@@ -213,14 +213,15 @@ def render_latex(table: TimingTable) -> str:
         rules += rf"\cmidrule(lr){{{first}-{first + width - 1}}}"
         first += width
     labels = [column["label"].translate(TEX) for column in table.columns]
+    convention, *notes = (note.translate(TEX) for note in _notes(table))
     return LATEX.format(
-        caption=table.caption.translate(TEX),
+        caption=f"{table.caption.translate(TEX)}. {convention}",
         name=table.name,
         **dict.fromkeys(("graphicx", "fit", "fitted"), ""),
         alignment="l" + "c" * len(table.columns),
         head=f"{spans} \\\\\n{rules}\nMethod & {' & '.join(labels)} \\\\",
         body="\n".join(rf"{' & '.join(row)} \\" for row in _rows(table, TEX, r"\rlap{%s}")),
-        notes="\n\\par\n".join(note.translate(TEX) for note in _notes(table)),
+        notes="\n\\par\n".join(notes),
     )
 
 
@@ -251,7 +252,7 @@ def render_comparison_markdown(table: TimingTable) -> str:
 
 def render_sidecar(table: TimingTable) -> str:
     """JSON: how the table is laid out, its inputs, the machine, the distinct values of what the sidecars say."""
-    layout = {"title": table.title, "columns": list(map(dict, table.columns)), "methods": list(map(dict, table.methods))}
+    layout = {"title": table.title, "columns": table.columns, "methods": table.methods}
     layout["notes"] = _notes(table)[: -len(table.reasons) or None]
     inputs = {"/".join(t.key) + ".csv": {"output": t.sidecar["output"]["sha256"], "missing": t.missing}
               for t in table.timings.values()}  # fmt: skip
