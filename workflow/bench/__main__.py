@@ -268,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     def shown(added: argparse.ArgumentParser, output: str) -> None:
         added.add_argument("--from", dest="source", metavar="FOLDER", help="folder of results (the configuration's)")
         added.add_argument("--output", help=output)
-        added.add_argument("--figures", nargs="*", metavar="JSON", help="descriptions of the figures (all there)")
+        added.add_argument("--figures", nargs="*", metavar="PNG", help="figures, their JSON beside them (all there)")
 
     added = verb(fetch, "download a data set, verified")
     added.add_argument("dataset", help="a name in workflow/data/datasets.yaml")

@@ -40,17 +40,18 @@ MAIN = r"""% Made by `python -m bench paper`; compile with latexmk -pdf or pdfla
 \input{{figures}}
 \end{{document}}
 """
-FIGURES = r"""% \usepackage{graphicx}; \graphicspath leads to the folder of the figures
+FIGURES = r"""% \usepackage{graphicx,caption}; \graphicspath leads to the folder of the figures
 \makeatletter
 % the natural size, or as much as fits
 \def\fittedwidth{\ifdim\Gin@nat@width>\linewidth\linewidth\else\Gin@nat@width\fi}
 \def\fittedheight{\ifdim\Gin@nat@height>0.8\textheight 0.8\textheight\else\Gin@nat@height\fi}
 \makeatother
 """
-FIGURE = r"""\begin{{figure}}[tp]
+FIGURE = r"""\setcounter{{figure}}{{{before}}}
+\begin{{figure}}[!htbp]
 \centering
 {picture}
-\caption{{{caption}}}
+\caption{star}{{{caption}}}
 \label{{fig:{name}}}
 \end{{figure}}
 """
@@ -146,8 +147,9 @@ def render_figures(views: Sequence[FigureView], files: Sequence[Path]) -> str:
     for view, path in zip(views, files, strict=True):
         suffix = ".pdf" if path.with_suffix(".pdf").is_file() else ".png"
         picture = rf"\emph{{Not drawn: {tex(view.missing)}}}" if view.missing else PICTURE % (view.name + suffix)
-        caption = rf"\textbf{{{tex(view.title)}}} {tex(view.caption)}"
-        parts.append(FIGURE.format(picture=picture, caption=caption, name=view.name))
+        caption = rf"\textbf{{{tex(view.title)}.}} {tex(view.caption)}"
+        star, before = ("", view.number - 1) if view.number else ("*", 0)  # the paper's numbers, none for others
+        parts.append(FIGURE.format(picture=picture, caption=caption, name=view.name, star=star, before=before))
         if len(parts) % 8 == 0:
             parts.append("\\clearpage\n")  # LaTeX keeps only so many floats
     return "\n".join(parts)

@@ -54,7 +54,7 @@ def write(
 
     Args:
         names: the configuration's tables, name → caption, in the order of the page.
-        figures: the figures' JSON files; None: all that the folder holds.
+        figures: the figures' JSON or PNG files; None: all that the folder holds.
 
     Raises:
         UserError: there is no table at all, or a file is not what it should be.

@@ -30,6 +30,16 @@ class FigureView:
     source: str = ""
     missing: str = ""
 
+    @property
+    def number(self) -> int | None:
+        """The paper's number of a figure `fig03`; None where it has none."""
+        found = re.fullmatch(r"fig0*(\d+)", self.name)
+        return int(found[1]) if found else None
+
+    @property
+    def heading(self) -> str:
+        return f"Figure {self.number}. {self.title}" if self.number else self.title
+
 
 @dataclass
 class Step:
@@ -60,16 +70,16 @@ class Fact:
 
 
 def figure_files(results: Path) -> list[Path]:
-    """The descriptions of all figures, in the order of their numbers."""
-    return sorted((results / "figures").glob("*.json"), key=lambda path: _natural(path.stem))
+    """The descriptions of all figures, those with a number first."""
+    return sorted((results / "figures").glob("*.json"), key=lambda path: (not path.stem.startswith("fig"), path.stem))
 
 
 def figures(files: Iterable[Path]) -> list[FigureView]:
-    """Figures from their JSON files {title, caption, alt, …}, each with its PNG beside it.
+    """Figures from their JSON files {title, caption, alt, …}, each beside its PNG, which may be given instead.
 
     A `missing` in the JSON says why there is no picture. Raises a UserError that names an incomplete file.
     """
-    return [_figure(path) for path in files]
+    return [_figure(path.with_suffix(".json")) for path in files]
 
 
 def _figure(path: Path) -> FigureView:
@@ -189,13 +199,10 @@ def _when(records: Sequence[dict[str, Any]]) -> str:
         return ""
     first, last = min(r["started"] for r in timed), max(r["ended"] for r in timed)
     total = duration(sum(float(record.get("wall_s") or 0) for record in timed))
-    return f"{first[:16]} to {last[:16]} UTC, {total} of computing in {len(timed)} jobs".replace("T", " ")
+    first, last = (text[:16].replace("T", " ") for text in (first, last))
+    return f"{first} to {last} UTC, {total} of computing in {len(timed)} jobs"
 
 
 def _peak(records: Sequence[dict[str, Any]]) -> str:
     peak = max((record.get("peak_memory_bytes") or 0 for record in records), default=0)
     return f"{peak / 2**30:.2f} GiB" if peak else ""
-
-
-def _natural(text: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text) if part]

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any
 from bench.cells import DIGITS
 from bench.errors import UserError
 from bench.stats import CLOSE
+from bench.timing_table import three_digits
 
 VERDICTS = {
     "match": ("=", "within the tolerance"),
     "close": ("≈", f"within {CLOSE} tolerances"),
     "differs": ("≠", "further away"),
     "other hardware": ("÷", "a time on another machine, compared by its ratio to DEAL's"),
-    "missing": ("–", "no number of ours"),
+    "missing": ("–", "no number of ours, or one of other images"),
 }
 """Verdict on a value of the paper → its sign, its meaning."""
 NO_COLUMN = "the configuration has no such column"
@@ -148,10 +149,10 @@ def _read(folder: Path, name: str, caption: str) -> TableView:
     table = TableView(name, layout["title"], columns=layout["columns"], notes=layout["notes"])
     table.tolerance = layout.get("tolerance")
     table.unit = "dB" if table.tolerance else "s"
-    table.comparison = [_compared(row, table) for row in comparison]
+    labels = {method["name"]: method["label"] for method in layout["methods"]}
+    table.comparison = [_compared(row, table, set(labels.values())) for row in comparison]
     table.rows = _methods(table, layout, values)
     table.provenance, table.inputs = about["provenance"], about["inputs"]
-    labels = {method["name"]: method["label"] for method in layout["methods"]}
     table.converged = [] if table.timed else list(_converged(per_image, labels, table.columns))
     return table
 
@@ -204,12 +205,12 @@ def _paper_only(compared: Mapping[str, str] | None) -> Shown:
     return Shown(paper=compared["paper"], verdict="missing", reason=compared["reason"]) if compared else Shown()
 
 
-def _compared(row: dict[str, str], table: TableView) -> dict[str, str]:
+def _compared(row: dict[str, str], table: TableView, labels: Set[str]) -> dict[str, str]:
     """A line of the comparison, with what is shown of it: place, ours_shown, difference_shown, interval."""
     places = {column["paper"]: f"{column['group']}, {column['label']}" for column in table.columns}
     row = {**row, "place": places.get(row["setting"], row["setting"]), "difference_shown": "", "interval": ""}
-    if row["setting"] not in places and not row["reason"]:
-        row["reason"] = NO_COLUMN
+    if row["setting"] not in places and row["label"] in labels:
+        row["reason"] = NO_COLUMN  # one reason for all of them
     if table.timed:
         row["ours_shown"] = seconds(row["ours"])
         if row["our_ratio"]:
@@ -247,10 +248,7 @@ def decibels(text: str) -> str:
 
 def seconds(text: str) -> str:
     """A time with three digits that count; empty stays empty."""
-    if not text:
-        return ""
-    value = float(text)
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return three_digits(float(text)) if text else ""
 
 
 def span(low: str, high: str) -> str:

@@ -237,7 +237,7 @@ def render_comparison_markdown(table: TimingTable) -> str:
     reasons = list(dict.fromkeys(row["reason"] for row in table.comparison if row["reason"]))
     body = []
     for row in table.comparison:
-        ours, ratios = _pretty(row.get("ours")), [_pretty(row.get(k)) for k in ("paper_ratio", "our_ratio")]
+        ours, ratios = three_digits(row.get("ours")), [three_digits(row.get(k)) for k in ("paper_ratio", "our_ratio")]
         line = [row["label"], places.get(row["setting"], row["setting"]), row["paper"], ours, *ratios]
         body.append([*line, row["verdict"] + mark(reasons, row["reason"])])
     head = ["Method", "Setting", "Paper (s)", "Ours (s)", "Paper: ratio to DEAL", "Ours", "Verdict"]
@@ -273,7 +273,9 @@ def _rows(table: TimingTable, escape: Mapping[int, str], raised: str) -> list[li
         for column in table.columns:
             if found := table.timing(method, column):
                 low, high = found.spread
-                cell = f"{_pretty(median(found.seconds))} ({_pretty(low)}–{_pretty(high)})".translate(escape)
+                cell = f"{three_digits(median(found.seconds))} ({three_digits(low)}–{three_digits(high)})".translate(
+                    escape
+                )
             else:
                 note = mark(table.reasons, table.missing(method, column)).translate(escape)
                 cell = "–".translate(escape) + raised % note
@@ -301,7 +303,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _pretty(value: float | None) -> str:
+def three_digits(value: float | None) -> str:
     """Three digits that count."""
     if value is None:
         return "–"
