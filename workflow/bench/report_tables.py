@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from bench.cells import DIGITS
 from bench.errors import UserError
 from bench.stats import CLOSE
+from bench.tables import ABSENT
 from bench.timing_table import three_digits
 
 VERDICTS = {
@@ -150,7 +151,7 @@ def _read(folder: Path, name: str, caption: str) -> TableView:
     table.tolerance = layout.get("tolerance")
     table.unit = "dB" if table.tolerance else "s"
     labels = {method["name"]: method["label"] for method in layout["methods"]}
-    table.comparison = [_compared(row, table, set(labels.values())) for row in comparison]
+    table.comparison = [_compared(row, table) for row in comparison]
     table.rows = _methods(table, layout, values)
     table.provenance, table.inputs = about["provenance"], about["inputs"]
     table.converged = [] if table.timed else list(_converged(per_image, labels, table.columns))
@@ -182,6 +183,7 @@ def _methods(table: TableView, layout: Mapping[str, Any], values: Iterable[Mappi
     others = dict.fromkeys(row["label"] for row in table.comparison if row["label"] not in known)
     first_oracle = next((n for n, row in enumerate(rows) if row.oracle), len(rows))
     absent = [Row(label, [_paper_only(papers.get((label, s))) for s in settings], ours=False) for label in others]
+    absent = [row for row in absent if any(cell.reason for cell in row.cells)]
     return rows[:first_oracle] + absent + rows[first_oracle:]
 
 
@@ -205,11 +207,11 @@ def _paper_only(compared: Mapping[str, str] | None) -> Shown:
     return Shown(paper=compared["paper"], verdict="missing", reason=compared["reason"]) if compared else Shown()
 
 
-def _compared(row: dict[str, str], table: TableView, labels: Set[str]) -> dict[str, str]:
+def _compared(row: dict[str, str], table: TableView) -> dict[str, str]:
     """A line of the comparison, with what is shown of it: place, ours_shown, difference_shown, interval."""
     places = {column["paper"]: f"{column['group']}, {column['label']}" for column in table.columns}
     row = {**row, "place": places.get(row["setting"], row["setting"]), "difference_shown": "", "interval": ""}
-    if row["setting"] not in places and row["label"] in labels:
+    if row["setting"] not in places and row["reason"] != ABSENT:
         row["reason"] = NO_COLUMN  # one reason for all of them
     if table.timed:
         row["ours_shown"] = seconds(row["ours"])
