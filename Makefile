@@ -2,17 +2,20 @@
 
 PYTHON ?= python3
 CORES ?= 2
+RESULTS ?= results
+PAPER ?= $(RESULTS)/paper
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO_TABLES := table1 table2 table3 table4 table5
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint clean
+.PHONY: help env demo pdf test lint clean
 
 help:
 	@echo 'make env     build .venv with everything at the versions of constraints.txt (again if they change)'
 	@echo 'make demo    the tables on a few photographs, and some training steps: minutes, no GPU, no data to download'
+	@echo 'make pdf     compile the tables and figures of $(RESULTS) with LaTeX, e.g. make pdf RESULTS=results/demo'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and workflow'
 	@echo 'make clean   delete results, with the state of trainings, and caches; keep results/published, data and .venv'
@@ -32,9 +35,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: env
-	$(BIN)/snakemake --cores $(CORES) $(DEMO_TABLES) figures train --configfile workflow/config/demo.yaml
+	$(BIN)/snakemake --cores $(CORES) $(DEMO_TABLES) figures train report paper --configfile workflow/config/demo.yaml
 	@echo
 	@cat $(DEMO_TABLES:%=results/demo/tables/%.md)
+	@echo
+	@echo 'All of it, with figures, on one page: results/demo/report.html'
+
+pdf: env
+	@$(BIN)/python -m bench paper --from $(RESULTS) --output $(PAPER) --pdf
 
 test: env
 	$(BIN)/python -m pytest -q

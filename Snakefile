@@ -40,13 +40,16 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/time.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
         plan.tables(),
+        rules.report.input,
+        rules.paper.input,
 
 
 onstart:
-    plan.before_first_job(job.rule.name for job in workflow.dag.needrun_jobs())
+    plan.before_first_job((job.rule.name for job in workflow.dag.needrun_jobs()), workflow.dag.rule_dot())

@@ -179,6 +179,28 @@ def figure(options: argparse.Namespace) -> None:
     figures.write(options.figure, Path(options.data), Path(options.output), options.zoom)
 
 
+def report(options: argparse.Namespace) -> None:
+    from bench import report
+
+    folder, captions = _made(options)
+    print(report.write(folder, options.output or folder / "report.html", captions, options.figures))
+
+
+def paper(options: argparse.Namespace) -> None:
+    from bench import paper
+
+    folder, captions = _made(options)
+    main = paper.write(folder, options.output or folder / "paper", captions, options.figures)
+    print(paper.compile_pdf(main) if options.pdf else main)
+
+
+def _made(options: argparse.Namespace) -> tuple[Path, dict[str, str]]:
+    """The folder of results to show, and the captions of the configuration's tables."""
+    config = _config(options)
+    captions = {name: getattr(config.tables, name).caption for name in type(config.tables).model_fields}
+    return Path(options.source or config.results), captions
+
+
 def publish(options: argparse.Namespace) -> None:
     from bench import tables
 
@@ -256,6 +278,11 @@ def _parser() -> argparse.ArgumentParser:
     def threads(added: argparse.ArgumentParser) -> None:
         added.add_argument("--threads", type=int, help="cores to use (all)")
 
+    def shown(added: argparse.ArgumentParser, output: str) -> None:
+        added.add_argument("--from", dest="source", metavar="FOLDER", help="folder of results (the configuration's)")
+        added.add_argument("--output", help=output)
+        added.add_argument("--figures", nargs="*", metavar="PNG", help="figures, their JSON beside them (all there)")
+
     added = verb(fetch, "download a data set, verified")
     added.add_argument("dataset", help="a name in workflow/data/datasets.yaml")
     added.add_argument("--jobs", type=int, default=8, help="downloads at a time")
@@ -309,6 +336,11 @@ def _parser() -> argparse.ArgumentParser:
     job(added, "data", "output")
     where = ("TOP", "LEFT", "HEIGHT", "WIDTH")
     added.add_argument("--zoom", nargs=4, type=int, metavar=where, help="region shown enlarged (where most happens)")
+    added = verb(report, "write one page with all tables and figures, for a browser without a network")
+    shown(added, "file to write (report.html in that folder)")
+    added = verb(paper, "write tables and figures as LaTeX, with a main file")
+    shown(added, "folder to write (paper in that folder)")
+    added.add_argument("--pdf", action="store_true", help="compile it, with latexmk or pdflatex")
     added = verb(publish, "copy tables and their provenance into a folder of the repository")
     added.add_argument("--to", default="results/published")
     for run, help in ((schema, "write workflow/config.schema.json"), (docs, "write docs/configuration.md")):

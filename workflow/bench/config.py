@@ -487,6 +487,13 @@ class Tables(Section):
     )
 
 
+class Report(Section):
+    training: bool | None = Field(
+        None,
+        description="Whether the report shows DEAL's training, and waits for it; null: where `weights` is `train`.",
+    )
+
+
 class Trainings(Section):
     gray: Training = Field(
         default_factory=lambda: Training(
@@ -542,6 +549,7 @@ class Config(Section):
     timing: Timing = Field(default_factory=Timing, description="How times are measured.")
     tables: Tables = Field(default_factory=Tables, description="What the tables show.")
     figures: Figures = Field(default_factory=Figures, description="What the figures show.")
+    report: Report = Field(default_factory=Report, description="What the report shows besides tables and figures.")
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Config":
@@ -596,6 +604,10 @@ class Config(Section):
         changes: dict[str, Any] = {"dataset": images.dataset, "subset": images.subset}
         section = section.model_copy(update=changes | ({"crop": images.crop} if images.crop else {}))
         return self.model_copy(update={"subset": None, "tasks": self.tasks.model_copy(update={task: section})})
+
+    def shows_training(self) -> bool:
+        """Whether the report is to wait for DEAL's training."""
+        return self.weights == "train" if self.report.training is None else self.report.training
 
     def mirror_in_use(self) -> str | None:
         """The key `mirror`, or the environment's DEAL_MIRROR when the key is null."""

@@ -84,6 +84,9 @@ def _section(path: str, model: type[BaseModel]) -> str:
     return "\n".join([*lines, ""])
 
 
+PLAIN = {bool: "true or false", int: "whole number", float: "number", str: "text", type(None): "null"}
+
+
 def _type(annotation: Any) -> str:
     names = []
     for arm in alternatives(annotation):
@@ -95,7 +98,7 @@ def _type(annotation: Any) -> str:
         elif origin is dict or (isinstance(arm, type) and issubclass(arm, BaseModel)):
             names.append("section")
         else:
-            names.append({int: "whole number", float: "number", str: "text", type(None): "null"}[arm])
+            names.append(PLAIN[arm])
     return " or ".join(names)
 
 

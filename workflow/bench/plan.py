@@ -12,11 +12,13 @@ from bench import configfile, datasets, figure_data, figures, layouts, registry
 from bench.devices import cuda_devices, refuse_cpu_by_accident
 from bench.errors import UserError
 from bench.figure_config import PUBLISHED_NOISE
-from bench.provenance import code_digest
+from bench.files import write_text
+from bench.provenance import code_digest, sha256
 
 KINDS = ("gray", "color")
 KIND_TASKS = {"gray": "denoise_gray", "color": "denoise_color"}
 """A task of each of DEAL's models, for figures that need the model alone."""
+TEMPLATES = Path(__file__).parents[1] / "report"
 
 
 class Plan:
@@ -149,6 +151,16 @@ class Plan:
         with ending_in_one_line():
             return self.code(f"bench.figures.{figures.checked(name)}")
 
+    def shown(self) -> list[str]:
+        """What the report shows: all tables and figures, and the trainings if they belong to the run."""
+        return [*self.tables(), *self.figures(), *(self.trained() if self.config.shows_training() else [])]
+
+    def shown_part(self, *templates: str) -> str:
+        """Digest of which tables are shown under which titles, and of the files in `workflow/report` that say how."""
+        tables = self.config.tables
+        captions = {name: getattr(tables, name).caption for name in type(tables).model_fields}
+        return cfg.digest([captions, *(sha256(TEMPLATES / name) for name in templates)])
+
     def evaluation_data(self, task: str) -> list[str]:
         """Manifests of the data sets that `task` reads, or the list of its prepared samples."""
         return self._data(self.config.task(task))
@@ -249,12 +261,16 @@ class Plan:
         wanted = self.config.device
         return int(wanted == "cuda" or (wanted == "auto" and cuda_devices() > 0))
 
-    def before_first_job(self, rules: Iterable[str]) -> None:
-        """Check what only a real run needs, then write the resolved configuration that all jobs read."""
+    def before_first_job(self, rules: Iterable[str], graph: str) -> None:
+        """Check what only a real run needs, then write the resolved configuration that all jobs read.
+
+        `graph`, the rules of the run in the dot language, is left for the report.
+        """
         with ending_in_one_line():
             if "train_deal" in set(rules):
                 refuse_cpu_by_accident(self.config)
             configfile.write_resolved(self.config)
+            write_text(Path(self.results, "rulegraph.dot"), graph)
 
 
 class ending_in_one_line:

@@ -127,9 +127,9 @@ def render_latex(table: Table) -> str:
     rows = [rf"{' & '.join(row)} \\" for row in _rows(table, styles, TEX)]
     wide = len(table.columns) > MANY_COLUMNS
     ranked = sum(not method.oracle for method in table.methods)
-    notes = [note.translate(TEX) for note in _notes(table, "bold: best, underlined: second")]
+    convention, *notes = [note.translate(TEX) for note in _notes(table, "bold: best, underlined: second")]
     return LATEX.format(
-        caption=table.caption.translate(TEX),
+        caption=f"{table.caption.translate(TEX)}. {convention}.",
         name=table.name,
         graphicx=",graphicx" if wide else "",
         fit="\\resizebox{\\linewidth}{!}{" if wide else "",
@@ -142,8 +142,12 @@ def render_latex(table: Table) -> str:
 
 
 def render_sidecar(table: Table) -> str:
-    """JSON: hashes of the table's inputs, and the distinct values of what their sidecars say."""
+    """JSON: how the table is laid out, hashes of its inputs, the distinct values of what their sidecars say."""
     inputs, provenance = {}, {}
+    layout = {"title": table.title, "tolerance": table.tolerance, "columns": list(map(vars, table.columns))}
+    layout |= {"methods": list(map(vars, table.methods)), "notes": [f"PSNR in dB: {table.convention}", *table.notes]}
+    for key in ("rank", "partial"):  # of each method's cells, from left to right
+        layout[key] = {method.name: [getattr(cell, key) for cell in table.row(method)] for method in table.methods}
     for result in table.results:
         inputs["/".join(result.key) + ".csv"] = {"sha256": result.digest, "missing": result.missing}
     for key in PROVENANCE:
@@ -151,6 +155,7 @@ def render_sidecar(table: Table) -> str:
         texts = {json.dumps(value, sort_keys=True) for value in values if value not in (None, {})}
         provenance[key] = [json.loads(text) for text in sorted(texts)]
     value = {"table": table.name, "sha256_of": "an input's rows without the column seconds", "inputs": inputs}
+    value["layout"] = layout
     return json.dumps(value | {"provenance": provenance}, indent=2, ensure_ascii=False) + "\n"
 
 

@@ -213,14 +213,15 @@ def render_latex(table: TimingTable) -> str:
         rules += rf"\cmidrule(lr){{{first}-{first + width - 1}}}"
         first += width
     labels = [column["label"].translate(TEX) for column in table.columns]
+    convention, *notes = (note.translate(TEX) for note in _notes(table))
     return LATEX.format(
-        caption=table.caption.translate(TEX),
+        caption=f"{table.caption.translate(TEX)}. {convention}",
         name=table.name,
         **dict.fromkeys(("graphicx", "fit", "fitted"), ""),
         alignment="l" + "c" * len(table.columns),
         head=f"{spans} \\\\\n{rules}\nMethod & {' & '.join(labels)} \\\\",
         body="\n".join(rf"{' & '.join(row)} \\" for row in _rows(table, TEX, r"\rlap{%s}")),
-        notes="\n\\par\n".join(note.translate(TEX) for note in _notes(table)),
+        notes="\n\\par\n".join(notes),
     )
 
 
@@ -236,7 +237,7 @@ def render_comparison_markdown(table: TimingTable) -> str:
     reasons = list(dict.fromkeys(row["reason"] for row in table.comparison if row["reason"]))
     body = []
     for row in table.comparison:
-        ours, ratios = _pretty(row.get("ours")), [_pretty(row.get(k)) for k in ("paper_ratio", "our_ratio")]
+        ours, ratios = three_digits(row.get("ours")), [three_digits(row.get(k)) for k in ("paper_ratio", "our_ratio")]
         line = [row["label"], places.get(row["setting"], row["setting"]), row["paper"], ours, *ratios]
         body.append([*line, row["verdict"] + mark(reasons, row["reason"])])
     head = ["Method", "Setting", "Paper (s)", "Ours (s)", "Paper: ratio to DEAL", "Ours", "Verdict"]
@@ -250,14 +251,17 @@ def render_comparison_markdown(table: TimingTable) -> str:
 
 
 def render_sidecar(table: TimingTable) -> str:
-    """JSON: the inputs, the machine, and the distinct values of what the sidecars say."""
+    """JSON: how the table is laid out, its inputs, the machine, the distinct values of what the sidecars say."""
+    layout = {"title": table.title, "columns": table.columns, "methods": table.methods}
+    layout["notes"] = _notes(table)[: -len(table.reasons) or None]
     inputs = {"/".join(t.key) + ".csv": {"output": t.sidecar["output"]["sha256"], "missing": t.missing}
               for t in table.timings.values()}  # fmt: skip
     provenance = {}
     for key in (*PROVENANCE, "timing"):
         texts = {json.dumps(t.sidecar.get(key), sort_keys=True) for t in table.timings.values()}
         provenance[key] = [json.loads(text) for text in sorted(texts - {"null", "{}"})]
-    value = {"table": table.name, "machine": table.machine, "inputs": inputs, "provenance": provenance}
+    value = {"table": table.name, "machine": table.machine, "inputs": inputs, "layout": layout}
+    value["provenance"] = provenance
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -269,7 +273,9 @@ def _rows(table: TimingTable, escape: Mapping[int, str], raised: str) -> list[li
         for column in table.columns:
             if found := table.timing(method, column):
                 low, high = found.spread
-                cell = f"{_pretty(median(found.seconds))} ({_pretty(low)}–{_pretty(high)})".translate(escape)
+                cell = f"{three_digits(median(found.seconds))} ({three_digits(low)}–{three_digits(high)})".translate(
+                    escape
+                )
             else:
                 note = mark(table.reasons, table.missing(method, column)).translate(escape)
                 cell = "–".translate(escape) + raised % note
@@ -297,7 +303,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _pretty(value: float | None) -> str:
+def three_digits(value: float | None) -> str:
     """Three digits that count."""
     if value is None:
         return "–"

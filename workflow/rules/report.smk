@@ -1,0 +1,55 @@
+"""One page with everything, and the same as LaTeX: they read results only, so they are remade in seconds."""
+
+
+rule report:
+    """The page."""
+    input:
+        f"{plan.results}/report.html",
+
+
+rule paper:
+    """LaTeX sources; `make pdf` compiles them."""
+    input:
+        f"{plan.results}/paper/main.tex",
+
+
+rule make_report:
+    input:
+        shown=plan.shown(),
+    output:
+        page=f"{plan.results}/report.html",
+    log:
+        f"{plan.results}/logs/report/page.log",
+    benchmark:
+        f"{plan.results}/benchmarks/report/page.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        config=plan.config_file,
+        code=plan.code("bench.report"),
+        part=plan.shown_part("report.html.j2", "report.css", "report.js"),
+    shell:
+        "python -m bench report --output {output.page} --config {params.config} 2>&1 | tee {log}"
+
+
+rule write_paper:
+    input:
+        shown=[*plan.tables(), *plan.figures()],
+    output:
+        tables=f"{plan.results}/paper/tables.tex",
+        figures=f"{plan.results}/paper/figures.tex",
+        main=f"{plan.results}/paper/main.tex",
+    log:
+        f"{plan.results}/logs/report/paper.log",
+    benchmark:
+        f"{plan.results}/benchmarks/report/paper.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    params:
+        config=plan.config_file,
+        code=plan.code("bench.paper"),
+        part=plan.shown_part(),
+    shell:
+        "python -m bench paper --config {params.config} 2>&1 | tee {log}"
