@@ -188,7 +188,8 @@ def _colour(path: Path, file: Image.Image) -> tuple[NDArray, int]:
 
 
 def _raw_modes(file: Image.Image) -> list[str]:
-    return [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in file.tile]
+    tiles = getattr(file, "tile", [])  # a converted image has none
+    return [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in tiles]
 
 
 def _swap(tile):

@@ -10,6 +10,7 @@ from deal.cli import machine
 from deal.cli.defaults import MASK_SIGMA
 
 NOT_CONVERGED = 3
+DELAY_S = 1.0  # before a progress bar appears
 
 
 def arguments(parser: argparse.ArgumentParser, denoising: bool = False) -> None:
@@ -147,7 +148,7 @@ def report(options: argparse.Namespace, output: Path, solution, notes: list[str]
 class Progress:
     """A bar that counts outer iterations and shows by how much the last one changed x, relatively.
 
-    There is none on a stream that is no terminal, and none for the first second.
+    There is none on a stream that is no terminal, and none for the first DELAY_S seconds.
     """
 
     def __init__(self, quiet: bool, goal: float, y):
@@ -157,7 +158,7 @@ class Progress:
         self._goal = goal
         self._bar = tqdm(
             disable=True if quiet else None,  # None: on terminals only
-            delay=1,
+            delay=DELAY_S,
             unit=" iterations",
             bar_format="{n_fmt}{unit} [{elapsed}{postfix}]",
             leave=False,
