@@ -1,7 +1,8 @@
 """Blur of a scene that goes on beyond the edges of the picture.
 
-`deal.Blur` is circular, as the benchmark's measurements are; a photograph is not. Here x is larger than y by the kernel,
-and what lies outside is estimated with the rest (Almeida and Figueiredo, 2013, "unknown boundary conditions").
+`deal.Blur` is circular, as the benchmark's measurements are; a photograph is not. Here x is larger than y by the
+kernel, and what lies outside is estimated with the rest (Almeida and Figueiredo, 2013, "unknown boundary
+conditions").
 """
 
 import torch

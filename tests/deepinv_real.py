@@ -1,7 +1,7 @@
-"""Checks against deepinv itself, run as a program by test_deepinv.py, so that a stand-in for torchvision harms no other test.
+"""Checks against deepinv itself; a program of its own, so that a stand-in for torchvision harms no other test.
 
-deepinv imports torchvision, whose operators are missing where torch and torchvision are of different builds. Nothing that is
-used here needs them: an empty torchvision then takes its place. Prints one JSON object of measured numbers.
+deepinv imports torchvision, whose operators are missing where torch and torchvision are of different builds. Nothing
+that is used here needs them: an empty torchvision then takes its place. Prints one JSON object of measured numbers.
 """
 
 import importlib.abc
@@ -41,7 +41,7 @@ class EmptyTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def imported() -> str:
     """Import deepinv; returns what had to be replaced for that, or an empty string."""
     try:
-        import deepinv  # noqa: F401
+        import deepinv
     except ModuleNotFoundError:
         raise
     except Exception:

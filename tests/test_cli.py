@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data as photographs
+from small_items import sample
 
 import deal
 from bench import mri_data, phantom
@@ -18,7 +19,6 @@ from bench.config import Solver
 from bench.mri import measure
 from deal.cli import defaults, files, kspace, main, mri
 from deal.operators import Identity
-from small_items import sample
 
 GOLDEN = str(Path(__file__).parent / "golden" / "random_gray.pth")
 
@@ -101,7 +101,10 @@ def test_superres(tmp_path, capsys):
 
 
 def test_x0_is_where_the_solver_starts(picture, tmp_path, capsys):
-    out, arguments = tmp_path / "x.npy", ["denoise", str(picture), "--sigma", "25", "--weights", GOLDEN, "--tol", "1e-3"]
+    out, arguments = (
+        tmp_path / "x.npy",
+        ["denoise", str(picture), "--sigma", "25", "--weights", GOLDEN, "--tol", "1e-3"],
+    )
     main([*arguments, "-o", str(out)])
     first = capsys.readouterr().out
     main([*arguments, "-o", str(tmp_path / "again.npy"), "--x0", str(out)])
@@ -230,7 +233,7 @@ def test_one_coil_without_maps_takes_the_phase_from_the_centre(tmp_path, scene):
         (["deblur", "y.png", "-o", "x.png", "--kernel", "k.npy", "--noise", "0"], "--noise 0"),
         (["deblur", "y.png", "-o", "x.png", "--kernel", "k.npy", "--noise", "5"], "k.npy: no such file"),
         (["superres", "y.png", "-o", "x.png", "--factor", "0", "--kernel", "gaussian:1", "--noise", "5"], "--factor 0"),
-        (["superres", "clear.png", "-o", "x.png", "--factor", "2", "--kernel", "gaussian:1", "--noise", "5"], "transparent"),
+        (["superres", "clear.png", "-o", "x.png", "--factor", "2", "--kernel", "gaussian:1", "--noise", "5"], "transp"),
         (["mri", "y.png", "-o", "x.h5"], "y.png: not an HDF5 file"),
         (["mri", "missing.h5", "-o", "x.h5"], "missing.h5: no such file"),
         (["mri", "sample.h5", "-o", "x.h5"], "choose one by --sampling"),

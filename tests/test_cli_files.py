@@ -125,9 +125,18 @@ def test_arrays(tmp_path):
         (lambda p: np.save(p.with_suffix(".npy"), np.zeros((4, 4, 2))), "expected 1 or 3 channels last"),
         (lambda p: np.save(p.with_suffix(".npy"), np.full((4, 4), 255.0)), "expected images in [0, 1]"),
         (lambda p: np.save(p.with_suffix(".npy"), np.full((4, 4), np.nan)), "NaN"),
-        (lambda p: np.save(p.with_suffix(".npy"), np.array([print]), allow_pickle=True), "not a numpy array of numbers"),
-        (lambda p: tifffile.imwrite(p.with_suffix(".tif"), np.zeros((3, 8, 8), np.uint8), photometric="minisblack"), "holds 3 images"),
-        (lambda p: tifffile.imwrite(p.with_suffix(".tif"), np.full((8, 8), 99, np.float32)), "expected images in [0, 1]"),
+        (
+            lambda p: np.save(p.with_suffix(".npy"), np.array([print]), allow_pickle=True),
+            "not a numpy array of numbers",
+        ),
+        (
+            lambda p: tifffile.imwrite(p.with_suffix(".tif"), np.zeros((3, 8, 8), np.uint8), photometric="minisblack"),
+            "holds 3 images",
+        ),
+        (
+            lambda p: tifffile.imwrite(p.with_suffix(".tif"), np.full((8, 8), 99, np.float32)),
+            "expected images in [0, 1]",
+        ),
     ],
 )
 def test_what_cannot_be_read_says_so(tmp_path, make, message):

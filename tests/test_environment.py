@@ -133,7 +133,12 @@ def test_python_versions_agree() -> None:
 # deal.deepinv is not imported by deal, scipy only for MATLAB files before version 7.3
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("deal", ("deepinv", "mat")), ("baselines", ("bench",)), ("workflow/bench", ("bench",)), ("tests", ("bench", "dev", "deepinv"))],
+    [
+        ("deal", ("deepinv", "mat")),
+        ("baselines", ("bench",)),
+        ("workflow/bench", ("bench",)),
+        ("tests", ("bench", "dev", "deepinv")),
+    ],
 )
 def test_what_is_imported_is_a_dependency(folder: str, extras: tuple[str, ...]) -> None:
     allowed = requirements(*extras)

@@ -28,9 +28,10 @@ class Doctor:
     epilog = """example:
   deal doctor
 
-Checks Python, packages, CUDA, memory, disk, and the released weights and their hashes; then denoises a small image. The
-exit status is 0 if reconstructions work here, 1 if something has to be mended; warnings do not count. What the benchmark
-needs besides (its packages, its data and the weights of other methods) is checked by: python -m bench doctor"""
+Checks Python, packages, CUDA, memory, disk, and the released weights and their hashes; then denoises a small image.
+The exit status is 0 if reconstructions work here, 1 if something has to be mended; warnings do not count. What the
+benchmark needs besides (its packages, its data and the weights of other methods) is checked by: python -m bench
+doctor"""
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +66,11 @@ def show(checks: list[Callable[[], Iterator[Finding]]]) -> int:
 def python() -> Iterator[Finding]:
     """Version of Python."""
     found = f"Python {platform.python_version()} in {sys.prefix}"
-    yield ("ok", found) if sys.version_info >= (3, 11) else ("FAIL", f"{found} → 3.11 or newer: make env PYTHON=python3.12")
+    yield (
+        ("ok", found)
+        if sys.version_info >= (3, 11)
+        else ("FAIL", f"{found} → 3.11 or newer: make env PYTHON=python3.12")
+    )
 
 
 def packages() -> Iterator[Finding]:
@@ -89,15 +94,19 @@ def cuda() -> Iterator[Finding]:
     """Where torch computes."""
     import torch
 
-    cores = f"{machine.processors()} processor core{'s' if machine.processors() > 1 else ''}, torch uses {torch.get_num_threads()}"
-    yield "ok", f"{platform.machine()}, {cores}"
+    cores = machine.processors()
+    text = f"{platform.machine()}, {cores} processor core{'s' if cores > 1 else ''}"
+    yield "ok", f"{text}, torch uses {torch.get_num_threads()}"
     if torch.cuda.is_available():
         for n in range(torch.cuda.device_count()):
             memory = torch.cuda.get_device_properties(n).total_memory / 2**30
             yield "ok", f"CUDA device {n}: {torch.cuda.get_device_name(n)}, {memory:.0f} GB"
     elif Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-        yield "warn", f"an NVIDIA driver, but torch {torch.__version__} (built {built}) finds no device → python -m bench cuda"
+        yield (
+            "warn",
+            f"an NVIDIA driver, but torch {torch.__version__} (built {built}) finds no device → python -m bench cuda",
+        )
     else:
         yield "warn", "no CUDA device: the processor computes, minutes an image; training from scratch wants a GPU"
 
@@ -110,7 +119,11 @@ def memory() -> Iterator[Finding]:
         return
     side = int((free / machine.BYTES_PER_PIXEL) ** 0.5) // 10 * 10
     text = f"{free / 2**30:.1f} GB of memory free: images of up to about {side}×{side} pixels on the processor"
-    yield ("ok", text) if free >= MEMORY_BYTES else ("FAIL", f"{text} → {MEMORY_BYTES // 2**30} GB are wanted; close something")
+    yield (
+        ("ok", text)
+        if free >= MEMORY_BYTES
+        else ("FAIL", f"{text} → {MEMORY_BYTES // 2**30} GB are wanted; close something")
+    )
 
 
 def disk() -> Iterator[Finding]:
@@ -161,7 +174,9 @@ def reconstruction() -> Iterator[Finding]:
         solution = deal.load("gray", device).solve(noisy.to(device), deal.Identity(), 25 / 255, max_outer=100)
         before, after = (-10 * float((x.cpu() - clean).square().mean().log10()) for x in (noisy, solution.x))
         text = f"a test image on {device}: {before:.1f} → {after:.1f} dB in {solution.outer_iterations} iterations"
-        if after < before + 5 or not solution.converged.all():
-            yield "FAIL", f"{text}, {'converged' if solution.converged.all() else 'NOT converged'} → wrong weights or a broken torch"
+        if not solution.converged.all():
+            yield "FAIL", f"{text}, NOT converged → wrong weights or a broken torch"
+        elif after < before + 5:
+            yield "FAIL", f"{text}, too few → wrong weights or a broken torch"
         else:
             yield "ok", f"{text}, converged"

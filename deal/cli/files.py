@@ -221,6 +221,6 @@ def _png16(values: NDArray[np.uint16], icc: bytes | None) -> bytes:
     colour = {2: 4, 3: 2, 4: 6}[channels]
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0))
     profile = chunk(b"iCCP", b"icc\0\0" + zlib.compress(icc)) if icc else b""
-    return b"\x89PNG\r\n\x1a\n" + head + profile + chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)) + chunk(b"IEND", b"")
-
-
+    return (
+        b"\x89PNG\r\n\x1a\n" + head + profile + chunk(b"IDAT", zlib.compress(lines.tobytes(), 6)) + chunk(b"IEND", b"")
+    )

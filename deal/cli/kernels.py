@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from deal.cli.files import read as read_image
 
 HELP = (
-    "file of the blur kernel: .npy, .png (gray values are weights) or .mat; of a MATLAB file that holds several, number N "
-    "as FILE:N, from 0; or gaussian:S with the standard deviation S in pixels"
+    "file of the blur kernel: .npy, .png (gray values are weights) or .mat; of a MATLAB file that holds several, "
+    "number N as FILE:N, from 0; or gaussian:S with the standard deviation S in pixels"
 )
 KERNEL = NDArray[np.float64]
 _UNIT = 1e-3  # how far the sum of a kernel may be from 1 without being mentioned
@@ -36,7 +36,7 @@ def read(text: str) -> tuple[KERNEL, list[str]]:
     total = float(kernel.sum())
     if not total > 0:
         raise ValueError(f"{text}: the kernel's sum is {total:g}, so that it cannot be scaled to 1")
-    notes = [] if suffix != ".npy" and suffix != ".mat" or abs(total - 1) <= _UNIT else [_scaled(text, total)]
+    notes = [] if (suffix != ".npy" and suffix != ".mat") or abs(total - 1) <= _UNIT else [_scaled(text, total)]
     return kernel / total, notes
 
 
@@ -108,10 +108,8 @@ def _mat_hdf5(path: Path) -> list[KERNEL]:
             item = handle[name]
             if not isinstance(item, h5py.Dataset):
                 continue
-            if item.dtype == h5py.ref_dtype:  # a cell array
-                cells = [handle[reference] for reference in item[()].ravel()]
-            else:
-                cells = [item]
+            is_cell_array = item.dtype == h5py.ref_dtype
+            cells = [handle[reference] for reference in item[()].ravel()] if is_cell_array else [item]
             # HDF5 holds MATLAB's columns as rows
             found += [np.asarray(c[()], np.float64).T for c in cells if np.issubdtype(c.dtype, np.number)]
     return found
@@ -125,7 +123,9 @@ def _mat_5(path: Path) -> list[KERNEL]:
     try:
         content = loadmat(path)
     except Exception as error:  # a damaged file can fail in any way
-        raise ValueError(f"{path}: not a MATLAB file ({str(error).splitlines()[0] if str(error) else error!r})") from None
+        raise ValueError(
+            f"{path}: not a MATLAB file ({str(error).splitlines()[0] if str(error) else error!r})"
+        ) from None
     found = []
     for name, value in content.items():
         if not name.startswith("_"):

@@ -1,11 +1,11 @@
-"""K-space from HDF5 files: fastMRI's, this project's samples, or the user's own; and sensitivities where there are none.
+"""K-space from HDF5 files: fastMRI's, this project's samples, the user's own; sensitivities where there are none.
 
     kspace            (slices, C, H, W), (slices, H, W) of one coil in fastMRI's single-coil files, (C, H, W) or (H, W)
-    mask              (W,) or (H, W), 1 where k-space is measured; may be missing where nothing is
+    mask              (W,) or (H, W), 1 where k-space is measured; without it what is zero is not measured
     smaps             (C, H, W) or (slices, C, H, W), complex coil sensitivities; may be missing
 
-with the zero frequency in the centre. Samples of `python -m bench prepare_mri` have it at [0, 0], as `deal.MRI` has, and hold
-`x`, `smaps` and for each sampling `mask` and perhaps `y`.
+with the zero frequency in the centre. Samples of `python -m bench prepare_mri` have it at [0, 0], as `deal.MRI` has,
+and hold `x`, `smaps` and for each sampling `mask` and perhaps `y`.
 """
 
 from dataclasses import dataclass, field
@@ -125,10 +125,10 @@ def _raw(path: Path, handle, slice_: int | None, mask_file: Path | None, maps_fi
 
 
 def low_resolution_maps(kspace: NDArray[np.complex64], mask: NDArray[np.float32]) -> NDArray[np.complex64]:
-    """Sensitivities (C, H, W) with Σ|S_c|² = 1: images of the fully sampled centre, each divided by their root sum of squares.
+    """Sensitivities (C, H, W) with Σ|S_c|² = 1: images of the centre, each divided by their root sum of squares.
 
-    The centre is cut out by a Hann window (Pruessmann et al., 1999; McKenzie et al., 2002). For one coil this is the phase of
-    the image, which x, being real, does not have.
+    The centre is cut out by a Hann window (Pruessmann et al., 1999; McKenzie et al., 2002). For one coil this is the
+    phase of the image, which x, being real, does not have.
 
     Raises:
         ValueError: fewer than 4 rows or columns around the zero frequency are measured.
@@ -141,7 +141,9 @@ def low_resolution_maps(kspace: NDArray[np.complex64], mask: NDArray[np.float32]
     window = np.zeros(mask.shape)
     window[_central(mask.shape, sides)] = np.outer(*(np.hanning(side + 2)[1:-1] for side in sides))
     images = centred_ifft(kspace * window)
-    return (images / np.maximum(np.sqrt((np.abs(images) ** 2).sum(0)), 1e-12 * np.abs(images).max())).astype(np.complex64)
+    return (images / np.maximum(np.sqrt((np.abs(images) ** 2).sum(0)), 1e-12 * np.abs(images).max())).astype(
+        np.complex64
+    )
 
 
 def centred_ifft(k: NDArray) -> NDArray:

@@ -16,7 +16,10 @@ def available_memory() -> int | None:
     except (OSError, ValueError, IndexError):
         pass
     group = Path("/sys/fs/cgroup")
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
         try:
             found.append(int((group / limit).read_text()) - int((group / used).read_text()))
         except (OSError, ValueError):  # no such limit

@@ -20,10 +20,10 @@ class Mri:
   deal mri file1000007.h5 -o knee.png --mask mask.npy --maps espirit.npy --slice 17
   deal mri data/mri-….h5 -o x.png --sampling multi8 --simulate     a sample that the benchmark prepared
 
-Raw files hold kspace, (slices, coils, H, W) with the zero frequency in the centre, and may hold mask and smaps; without
-a mask what is zero counts as not measured. Samples are those of `python -m bench prepare_mri`. x is real and not negative in
-the data this model is for: the phase is taken from the sensitivities. λ = 0.05 and σ = 15 are where the authors' search
-begins; the values that it found are not published, so try others by --lambda."""
+Raw files hold kspace, (slices, coils, H, W) with the zero frequency in the centre, and may hold mask and smaps;
+without a mask what is zero counts as not measured. Samples are those of `python -m bench prepare_mri`. x is real and
+not negative in the data this model is for: the phase is taken from the sensitivities. λ = 0.05 and σ = 15 are where
+the authors' search begins; the values that it found are not published, so try others by --lambda."""
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +31,13 @@ begins; the values that it found are not published, so try others by --lambda.""
         parser.add_argument("file", type=Path, help="HDF5 file")
         parser.add_argument(
             "-o", "--output", type=Path, required=True,
-            help="file to write: .h5 (reconstruction, in the units of the file) or .npy, or an image scaled to its maximum",
+            help="file to write: .h5 (reconstruction, in the file's units), .npy, or an image scaled to its maximum",
         )  # fmt: skip
         parser.add_argument("--slice", type=int, help="slice of a volume, from 0 (default: the middle one)")
         parser.add_argument("--sampling", help="which sampling of a prepared sample, e.g. multi8")
-        parser.add_argument("--mask", type=Path, help=".npy: (W,) or (H, W), 1 where measured, zero frequency in the centre")
+        parser.add_argument(
+            "--mask", type=Path, help=".npy: (W,) or (H, W), 1 where measured, zero frequency in the centre"
+        )
         parser.add_argument("--maps", type=Path, help=".npy: (C, H, W) complex sensitivities of the coils")
         parser.add_argument("--crop", type=int, help="side of the central square that is written (default: all)")
         group = parser.add_argument_group("for prepared samples, which hold the true image")
@@ -71,9 +73,7 @@ begins; the values that it found are not published, so try others by --lambda.""
         network = solving.model(options, 1, where)
         x0 = solving.start(options.x0, shape, where)
         lmbda = MRI_LAMBDA if options.lmbda is None else options.lmbda
-        solution = solving.solve(
-            options, network, y, operator, options.mask_sigma / 255, lmbda, shape, x0, clip=False
-        )
+        solution = solving.solve(options, network, y, operator, options.mask_sigma / 255, lmbda, shape, x0, clip=False)
         x, zero_filled = (_crop(image[0].cpu().numpy(), options.crop) for image in (solution.x, operator.A_adjoint(y)))
         write(options.output, x, data)
         psnrs = ""
@@ -83,14 +83,16 @@ begins; the values that it found are not published, so try others by --lambda.""
         share = 100 * float(data.mask.mean())
         data.notes.append(f"{len(data.y)} coil{'s' if len(data.y) > 1 else ''}, {share:.1f} % of k-space measured")
         if data.side and options.crop is None:
-            data.notes.append(f"the whole field of view; fastMRI's own images are its central square: --crop {data.side}")
+            data.notes.append(
+                f"the whole field of view; fastMRI's own images are its central square: --crop {data.side}"
+            )
         return solving.report(options, options.output, solution, data.notes, psnrs)
 
 
 def simulate(data: kspace.Measurement, seed: int) -> np.ndarray:
     """The measurement of a sample's true image, (C, H, W), as the benchmark makes it: real parts drawn first."""
     coils = data.truth[None] if data.smaps is None else data.smaps * data.truth
-    real, imaginary = np.random.RandomState(seed).normal(0.0, NOISE_STD, (2, *coils.shape))  # noqa: NPY002
+    real, imaginary = np.random.RandomState(seed).normal(0.0, NOISE_STD, (2, *coils.shape))
     return ((np.fft.fft2(coils, norm="ortho") + real + 1j * imaginary) * data.mask).astype(np.complex64)
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from deal.cli import defaults, files, kernels, solving
 
 INPUT = "image: PNG, TIFF or JPEG, 8 or 16 bits, gray or RGB; or .npy, (H, W) or (H, W, 3) in [0, 1]"
-OUTPUT = "file to write, by its suffix; depth, alpha and colour profile as the input's; .npy: floats, not clipped or rounded"
+OUTPUT = (
+    "file to write, by its suffix; depth, alpha and colour profile as the input's; .npy: floats, not clipped or rounded"
+)
 SIMULATE = "take the input as the clean image: {} first (--seed), then reconstruct, and print both PSNRs"
 LIMIT = 255.0
 
@@ -39,7 +41,9 @@ function of it. Gray files take the gray model, RGB files the colour model."""
         import deal
 
         if not 0 < options.sigma <= 50:
-            raise ValueError(f"--sigma {options.sigma:g}: the models are trained for noise levels in (0, 50], 0-255 units")
+            raise ValueError(
+                f"--sigma {options.sigma:g}: the models are trained for noise levels in (0, 50], 0-255 units"
+            )
         picture = _begin(options)
         return _reconstruct(options, picture, lambda shape: deal.Identity(), options.sigma, options.sigma, None)
 
@@ -52,9 +56,9 @@ class Deblur:
   deal deblur photo.png -o sharp.png --kernel Levin09.mat:1 --noise 2.55 --simulate --save-input blurred.png
   deal deblur night.jpg -o sharp.png --kernel kernel.npy --noise 5 --boundary unknown
 
-λ is the paper's: 0.5 for --noise 2.55 and 2.5 for 7.65, interpolated between on logarithmic scales, constant outside; the
-mask is told σ = 15. The convolution is circular, as in the benchmark; for photographs take --boundary unknown, which
-estimates what lies beyond the edges too. The kernel's centre is [h//2, w//2]; its sum is scaled to 1."""
+λ is the paper's: 0.5 for --noise 2.55 and 2.5 for 7.65, interpolated between on logarithmic scales, constant outside;
+the mask is told σ = 15. The convolution is circular, as in the benchmark; for photographs take --boundary unknown,
+which estimates what lies beyond the edges too. The kernel's centre is [h//2, w//2]; its sum is scaled to 1."""
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +66,10 @@ estimates what lies beyond the edges too. The kernel's centre is [h//2, w//2]; i
         _files(parser)
         _noise_and_kernel(parser)
         parser.add_argument(
-            "--boundary", choices=("circular", "unknown"), default="circular", help="beyond the edges (default circular)"
+            "--boundary",
+            choices=("circular", "unknown"),
+            default="circular",
+            help="beyond the edges (default circular)",
         )
         _simulation(parser, "blur it circularly and add noise")
         solving.arguments(parser)
@@ -95,9 +102,9 @@ class Superres:
   deal superres small.png -o large.png --factor 2 --kernel gaussian:1.2 --noise 2.55
   deal superres photo.png -o again.png --factor 3 --kernel kernels_12.mat:0 --noise 7.65 --simulate
 
-The image comes out --factor times as high and as wide. The kernel is that of the large image, before every s-th pixel is
-kept, from the upper left one on; the convolution is circular. λ is the paper's: 0.28, 2.5, 5.5 for --noise 2.55, 7.65, 12.75,
-interpolated between on logarithmic scales, constant outside; the mask is told σ = 15."""
+The image comes out --factor times as high and as wide. The kernel is that of the large image, before every s-th pixel
+is kept, from the upper left one on; the convolution is circular. λ is the paper's: 0.28, 2.5, 5.5 for --noise 2.55,
+7.65, 12.75, interpolated between on logarithmic scales, constant outside; the mask is told σ = 15."""
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,7 +126,9 @@ interpolated between on logarithmic scales, constant outside; the mask is told �
             raise ValueError(f"--factor {options.factor}: must be 1 to 16")
         picture = _begin(options)
         if picture.alpha is not None:
-            raise ValueError(f"{options.image}: is transparent, which cannot be super-resolved; remove its alpha channel")
+            raise ValueError(
+                f"{options.image}: is transparent, which cannot be super-resolved; remove its alpha channel"
+            )
         kernel, notes = kernels.read(options.kernel)
         picture.notes += notes
         s = options.factor
@@ -192,7 +201,7 @@ def _reconstruct(options, picture: files.Picture, make, noise: float, mask_sigma
         lmbda, inside = defaults.paper_lambda(problem, noise)
         if not inside:
             picture.notes.append(
-                f"--noise {noise:g}: beyond the paper's levels; λ = {lmbda:g} is that of the nearest, try others by --lambda"
+                f"--noise {noise:g}: beyond the paper's levels; λ = {lmbda:g} is the nearest's, try others by --lambda"
             )
     shape = tuple(operator.A_adjoint(y).shape[1:])
     network = solving.model(options, shape[0], where)

@@ -16,7 +16,9 @@ DELAY_S = 1.0  # before a progress bar appears
 def arguments(parser: argparse.ArgumentParser, denoising: bool = False) -> None:
     """Add the options of the solver."""
     group = parser.add_argument_group("the model and the solver")
-    group.add_argument("--weights", help="'gray', 'color' or a file, the authors' .pth included (default: released ones)")
+    group.add_argument(
+        "--weights", help="'gray', 'color' or a file, the authors' .pth included (default: released ones)"
+    )
     rule = "κ(σ), learned" if denoising else "the paper's"
     group.add_argument("--lambda", dest="lmbda", type=float, help=f"strength of regularisation (default: {rule})")
     if not denoising:
@@ -60,7 +62,9 @@ def device(name: str):
     except RuntimeError:
         raise ValueError(f"--device {name}: no such device; auto, cpu or cuda") from None
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"--device {name}: torch finds {torch.cuda.device_count()} CUDA devices; `deal doctor` says more")
+        raise ValueError(
+            f"--device {name}: torch finds {torch.cuda.device_count()} CUDA devices; `deal doctor` says more"
+        )
     if found.type not in ("cpu", "cuda"):
         raise ValueError(f"--device {name}: only cpu and cuda are supported")
     return found

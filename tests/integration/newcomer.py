@@ -1,11 +1,11 @@
-"""The first hour of a newcomer, typed by a program: clone, Table 1, an added method, an own image. Writes docs/newcomer.md.
+"""The first hour of a newcomer, typed by a program: clone, Table 1, an added method, an own image.
 
     python tests/integration/newcomer.py [--folder FOLDER] [--output docs/newcomer.md]
 
-Works on a fresh clone of the commit that is checked out here, in a fresh environment, and takes what the pages of that clone
-say by the letter: the method is the code block of docs/add-a-method.md. Every step must end well, and must print what the
-pages promise. Needs bash, git, make, python3 with venv, and a package index. Times are processor time, since the machine
-may be shared.
+Works on a fresh clone of the commit that is checked out here, in a fresh environment, and takes what the pages of
+that clone say by the letter: the method is the code block of docs/add-a-method.md. Every step must end well, and must
+print what the pages promise. Needs bash, git, make, python3 with venv, and a package index. Times are processor time,
+since the machine may be shared.
 """
 
 import argparse
@@ -95,8 +95,9 @@ def first_hour(new: Newcomer) -> None:
         ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()
     new.says(
-        "Typed by a program, `tests/integration/newcomer.py`, into a fresh clone and a fresh environment; what was printed is below, "
-        "shortened where it says so. The program stops if a step fails or does not print what these pages promise."
+        "Typed by a program, `tests/integration/newcomer.py`, into a fresh clone and a fresh environment; what was "
+        "printed is below, shortened where it says so. The program stops if a step fails or does not print what these "
+        "pages promise."
     )
     new.says("## Clone and install")
     new.types("clone", f"git clone --quiet '{ROOT}' deal-bench && git -C deal-bench checkout --quiet {commit}")
@@ -115,8 +116,8 @@ def first_hour(new: Newcomer) -> None:
 
     new.says("## One method added")
     new.says(
-        "As [add-a-method.md](add-a-method.md) says: the file from that page, its conformance tests, one line in the list of methods, and "
-        "the same command again. Only the new method runs."
+        "As [add-a-method.md](add-a-method.md) says: the file from that page, its conformance tests, one name more in "
+        "the list of methods, and the same command again. Only the new method runs."
     )
     path, code = ADDED.search((new.clone / "docs" / "add-a-method.md").read_text(encoding="utf-8")).groups()
     (new.clone / path).write_text(code, encoding="utf-8")
@@ -126,7 +127,8 @@ def first_hour(new: Newcomer) -> None:
     )
     text = new.types(
         "run the method",
-        f"sed -i 's/^methods: \\[\\(.*\\)\\]/methods: [\\1, {name}]/' workflow/config/demo.yaml && git diff -U0 workflow/config/demo.yaml | tail -n 2",
+        f"sed -i 's/^methods: \\[\\(.*\\)\\]/methods: [\\1, {name}]/' workflow/config/demo.yaml",
+        "git diff -U0 workflow/config/demo.yaml | tail -n 2",
         "make demo",
         shown=r"^[-+]methods|^(?:evaluate_method|measure_time|time_method|make_table|total)\b",
         promised="evaluate_method",
@@ -138,8 +140,8 @@ def first_hour(new: Newcomer) -> None:
 
     new.says("## An image of one's own")
     new.says(
-        "Any photograph will do; here a cat that comes with scikit-image. `--simulate` adds the noise, so that the gain can be "
-        "measured; a picture that is noisy already needs neither that nor `--save-input`."
+        "Any photograph will do; here a cat that comes with scikit-image. `--simulate` adds the noise, so that the "
+        "gain can be measured; a picture that is noisy already needs neither that nor `--save-input`."
     )
     (new.clone / "picture.py").write_text(PICTURE, encoding="utf-8")
     new.types(
@@ -150,8 +152,8 @@ def first_hour(new: Newcomer) -> None:
     )
     new.says("## How long it took")
     new.says(
-        f"Processor time, and what that makes on {CORES} cores of an ordinary machine without a GPU; the installation also waits for "
-        "the package index."
+        f"Processor time, and what that makes on {CORES} cores of an ordinary machine without a GPU; the "
+        "installation also waits for the package index."
     )
     rows = [f"| {step} | {minutes:.1f} | {_about(minutes / CORES)} |" for step, minutes in new.minutes]
     total = sum(minutes for _, minutes in new.minutes)

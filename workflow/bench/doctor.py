@@ -65,7 +65,10 @@ def computing(config: Config) -> Iterator[Finding]:
     """Whether the configuration asks for a GPU that is not there."""
     devices = cuda_devices()
     if devices:
-        yield "ok", f"{devices} CUDA device{'s' if devices > 1 else ''} of the driver; python -m bench cuda says what torch sees"
+        yield (
+            "ok",
+            f"{devices} CUDA device{'s' if devices > 1 else ''}; python -m bench cuda says what torch sees",
+        )
     elif config.device == "cuda":
         yield "FAIL", "device is cuda, but there is no CUDA device → device=cpu"
     elif config.weights == "train" and config.device == "auto":
@@ -95,12 +98,17 @@ def data(config: Config) -> Iterator[Finding]:
         yield "warn", f"{name}: {len(absent)} of {count} files to download ({known}) from {dataset.source}"
     yield from _mri(config)
     if lacking:
-        yield "warn", f"to download all that is missing → snakemake --cores 2 data   (one: python -m bench fetch {lacking[0]})"
+        yield (
+            "warn",
+            f"to download all that is missing → snakemake --cores 2 data   (one: python -m bench fetch {lacking[0]})",
+        )
     place = next(folder for folder in (cache.absolute(), *cache.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     text = f"{free / 2**30:.1f} GB of disk free for the cache {cache}"
     enough = free > 3 * missing_bytes + 2**30  # archives are kept beside what was unpacked from them
-    yield ("ok", text) if enough else ("FAIL", f"{text}; {missing_bytes / 2**30:.1f} GB are to be downloaded → make room")
+    yield (
+        ("ok", text) if enough else ("FAIL", f"{text}; {missing_bytes / 2**30:.1f} GB are to be downloaded → make room")
+    )
     if not os.access(place, os.W_OK):
         yield "FAIL", f"{place} cannot be written to → set the key cache to another folder"
 
@@ -113,7 +121,10 @@ def _mri(config: Config) -> Iterator[Finding]:
     elif section.source == "phantom":
         yield "ok", "MRI samples are made when they are needed (phantom)"
     elif section.path is not None and not Path(section.path).is_dir():
-        yield "FAIL", f"tasks.mri.path is {section.path}, which is no folder → name the folder of the {section.source} data"
+        yield (
+            "FAIL",
+            f"tasks.mri.path is {section.path}, which is no folder → name the folder of the {section.source} data",
+        )
     elif section.path is not None or section.source == "zenodo":
         where = section.path or "a record of many GB, which is downloaded first"
         yield "warn", f"MRI samples are not prepared yet, from {where} → snakemake --cores 2 mri_samples"
