@@ -10,7 +10,7 @@ INSTALLED := .venv/.installed
 DEMO_TABLES := table1 table2 table3 table4 table5
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo pdf test lint clean
+.PHONY: help env demo pdf test lint docs clean
 
 help:
 	@echo 'make env     build .venv with everything at the versions of constraints.txt (again if they change)'
@@ -18,6 +18,7 @@ help:
 	@echo 'make pdf     compile the tables and figures of $(RESULTS) with LaTeX, e.g. make pdf RESULTS=results/demo'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and workflow'
+	@echo 'make docs    build the documentation site into site/; every warning is an error'
 	@echo 'make clean   delete results, with the state of trainings, and caches; keep results/published, data and .venv'
 	@echo
 	@echo 'Variables: PYTHON=$(PYTHON) (3.11 or newer) makes .venv; CORES=$(CORES) for the demo.'
@@ -53,7 +54,11 @@ lint: env
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
 
+docs: env
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
 clean:
 	@if [ -d results ]; then find results -mindepth 1 -maxdepth 1 ! -name published -exec rm -rf {} +; fi
-	@rm -rf .snakemake .pytest_cache .ruff_cache .hypothesis build
+	@rm -rf .snakemake .pytest_cache .ruff_cache .hypothesis build site
 	@find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

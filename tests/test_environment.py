@@ -74,7 +74,7 @@ def imported(path: Path) -> set[str]:
 
 def test_every_direct_dependency_is_pinned_within_its_bounds() -> None:
     pinned = pins(constraint_lines())
-    for name, requirement in requirements("bench", "dev").items():
+    for name, requirement in requirements("bench", "dev", "docs").items():
         assert name in pinned, f"constraints.txt lacks {name}"
         assert requirement.specifier.contains(pinned[name]), f"{name}: {pinned[name]} is not {requirement}"
 
@@ -93,7 +93,7 @@ def test_constraints_are_sorted_and_say_what_they_are() -> None:
 def test_constraints_pin_all_that_an_installation_brings() -> None:
     """Follows the installed packages' own requirements from the direct ones on, with extras and markers."""
     pinned = pins(constraint_lines())
-    todo, seen, unpinned = [*requirements("bench", "dev").values()], set(), set()
+    todo, seen, unpinned = [*requirements("bench", "dev", "docs").values()], set(), set()
     while todo:
         requirement = todo.pop()
         key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
@@ -130,9 +130,15 @@ def test_python_versions_agree() -> None:
     assert required.contains(".".join(map(str, sys.version_info[:3])))
 
 
+# deal.deepinv is not imported by deal, scipy only for MATLAB files before version 7.3
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("deal", ()), ("baselines", ("bench",)), ("workflow/bench", ("bench",)), ("tests", ("bench", "dev"))],
+    [
+        ("deal", ("deepinv", "mat")),
+        ("baselines", ("bench",)),
+        ("workflow/bench", ("bench",)),
+        ("tests", ("bench", "dev", "deepinv")),
+    ],
 )
 def test_what_is_imported_is_a_dependency(folder: str, extras: tuple[str, ...]) -> None:
     allowed = requirements(*extras)
@@ -140,6 +146,18 @@ def test_what_is_imported_is_a_dependency(folder: str, extras: tuple[str, ...]) 
         for name in imported(path) - set(sys.stdlib_module_names) - OWN:
             package = IMPORT_NAMES.get(name.lower(), canonicalize_name(name))
             assert package in allowed, f"{path.relative_to(ROOT)} imports {name}, which pyproject.toml lacks"
+
+
+def test_deal_imports_without_its_optional_packages() -> None:
+    """Those of the extras `deepinv` and `mat` are imported within functions only."""
+    optional = {*requirements("deepinv", "mat")} - {*requirements()}
+    assert optional == {"deepinv", "scipy"}
+    for path in sorted((ROOT / "deal").rglob("*.py")):
+        tree = ast.parse(path.read_bytes())
+        top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+        names = {alias.name for node in top.body if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in top.body if isinstance(node, ast.ImportFrom)}
+        assert not {name.split(".")[0] for name in names} & optional, path
 
 
 def test_third_parties_are_all_named() -> None:

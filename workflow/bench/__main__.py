@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status. What the user can mend is one line on stderr."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except KeyboardInterrupt:
         if options.debug:
             raise
@@ -25,7 +25,6 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         print(f"error: {_line(error)}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _is_users(error: Exception) -> bool:
@@ -253,6 +252,12 @@ def cuda(options: argparse.Namespace) -> None:
         raise UserError("torch finds no CUDA device" + (", although the driver does" if count else ""))
 
 
+def doctor(options: argparse.Namespace) -> int:
+    from bench.doctor import examine
+
+    return int(examine(_config(options)) > 0)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
@@ -347,6 +352,7 @@ def _parser() -> argparse.ArgumentParser:
         added = verb(run, help, configured=False)
         added.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")
     verb(config, "check the configuration and print it with all its values")
+    verb(doctor, "check packages, tools, data and disk for a configuration, and say how to get what is missing")
     verb(cuda, "say whether torch can compute on a GPU here", configured=False)
     return parser
 

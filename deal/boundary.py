@@ -1,0 +1,52 @@
+"""Blur of a scene that goes on beyond the edges of the picture.
+
+`deal.Blur` is circular, as the benchmark's measurements are; a photograph is not. Here x is larger than y by the
+kernel, and what lies outside is estimated with the rest (Almeida and Figueiredo, 2013, "unknown boundary
+conditions").
+"""
+
+import torch
+from torch import Tensor
+
+from deal.linear import Operator
+from deal.operators import Blur
+
+
+class CroppedBlur(Operator):
+    """A x = the part of k ∗ x that no circular continuation of x enters.
+
+    Args:
+        kernel: (h, w) as for `deal.Blur`.
+        shape: (…, H, W) of the picture y; x is (B, C, H + h − 1, W + w − 1).
+
+    `squared_norm` is a bound of ‖A‖². `crop` takes the part of x that y shows.
+    """
+
+    def __init__(self, kernel: Tensor, shape: torch.Size):
+        self.blur, self.size = Blur(kernel), (int(shape[-2]), int(shape[-1]))
+        h, w = self.blur.kernel.shape
+        self.grid = self.size[0] + h - 1, self.size[1] + w - 1
+        self._start = h - 1 - h // 2, w - 1 - w // 2
+        self.squared_norm = self.blur.squared_norm
+
+    def crop(self, x: Tensor) -> Tensor:
+        """(B, C, H + h − 1, W + w − 1) → (B, C, H, W)."""
+        (top, left), (height, width) = self._start, self.size
+        return x[..., top : top + height, left : left + width]
+
+    def A(self, x: Tensor) -> Tensor:
+        """(B, C, H + h − 1, W + w − 1) → (B, C, H, W)."""
+        if tuple(x.shape[-2:]) != self.grid:
+            raise ValueError(f"this operator takes images of {self.grid[0]}×{self.grid[1]}, not {tuple(x.shape)}")
+        return self.crop(self.blur.A(x))
+
+    def A_adjoint(self, y: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H + h − 1, W + w − 1)."""
+        x = y.new_zeros(*y.shape[:-2], *self.grid)
+        self.crop(x).copy_(y)
+        return self.blur.A_adjoint(x)
+
+    def approximate_normal_spectrum(self, shape: torch.Size, device: torch.device | None = None) -> Tensor:
+        """|K̂|² times the part of the pixels that y shows."""
+        share = self.size[0] * self.size[1] / (self.grid[0] * self.grid[1])
+        return (self.blur._spectrum(shape, device) * share).float()
