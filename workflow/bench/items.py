@@ -4,7 +4,7 @@ Shapes: x and y are torch tensors (1, C, H, W), x float32 in [0, 1]; y is comple
 deviation in the units of y.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,8 @@ class Item:
     y: torch.Tensor
     operator: Any
     sigma: float
+    alike: Hashable = None
+    """Items of one size with the same value share their operator; None: they do not."""
 
 
 Source = tuple[str, Callable[[], Item]]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bench import datasets
 from bench.config import LEVIN_SIZES
 from bench.errors import UserError
+from bench.fetch import mismatch
 
 KERNEL = NDArray[np.float64]
 GAUSSIAN_SIDE = 25
@@ -80,6 +81,8 @@ def _file(source: str, name: str, cache: Path) -> Path:
     path = file.path(cache)
     if not path.is_file():
         raise UserError(f"{source} has not been fetched (python -m bench fetch {source}): {path} is missing")
+    if wrong := mismatch(file, path):
+        raise UserError(f"{path} is damaged: {wrong}. Mend: python -m bench fetch {source}")
     return path
 
 

@@ -25,5 +25,5 @@ rule prepare_mri:
         code=plan.code("bench.mri_prepare"),
         part=plan.mri_part(),
     shell:
-        "python -m bench prepare_mri --output {output.listing} --threads {threads}"
-        " --config {params.config} 2>&1 | tee {log}"
+        "python -m bench prepare_mri --output {output.listing:q} --threads {threads}"
+        " --config {params.config:q} 2>&1 | tee {log:q}"

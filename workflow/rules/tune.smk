@@ -28,9 +28,9 @@ rule tune_method:
         code=lambda wildcards: plan.tuning_code(wildcards.method),
         part=lambda wildcards: plan.tuning_part(**wildcards),
     shell:
-        "python -m bench tune --task {wildcards.task} --setting {wildcards.setting}"
-        " --method {wildcards.method} --output {output.trace} --threads {threads}"
-        " --config {params.config} 2>&1 | tee {log}"
+        "python -m bench tune --task {wildcards.task:q} --setting {wildcards.setting:q}"
+        " --method {wildcards.method:q} --output {output.trace:q} --threads {threads}"
+        " --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule draw_tuning:
@@ -49,4 +49,4 @@ rule draw_tuning:
     params:
         code=plan.code("bench.tuning_figure"),
     shell:
-        "python -m bench draw_tuning {input.trace} 2>&1 | tee {log}"
+        "python -m bench draw_tuning {input.trace:q} 2>&1 | tee {log:q}"
