@@ -1,7 +1,7 @@
 """Counts what the tests tried, for docs/reliability.md: `python tests/tally.py` writes its table from the last run.
 
-A test asks the fixture `tally` to count; each test's counts lie in pytest's cache, so that a run of one file leaves those
-of the others as they are.
+A test asks the fixture `tally` to count; each test's counts lie in pytest's cache, so that a run of one file leaves
+those of the others as they are.
 """
 
 import json
@@ -69,7 +69,8 @@ def main() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     if BEGIN not in text or END not in text:
         sys.exit(f"error: {DOCUMENT.name} lacks the marks around its table")
-    DOCUMENT.write_text(re.sub(f"({re.escape(BEGIN)}).*?({END})", lambda m: m[1] + table() + m[2], text, flags=re.DOTALL))
+    between = re.compile(f"({re.escape(BEGIN)}).*?({re.escape(END)})", re.DOTALL)
+    DOCUMENT.write_text(between.sub(lambda marks: marks[1] + table() + marks[2], text), encoding="utf-8")
     print(table(), end="")
 
 

@@ -10,6 +10,7 @@ A file that is not what it should be is a ValueError naming the file and what is
 """
 
 import pickle
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,8 @@ def read_pth(path: Path) -> dict[str, Any]:
     Lightning keeps hyper-parameters and callbacks beside the weights; these become plain dictionaries.
     """
     try:
-        with torch.serialization.safe_globals([(OrderedDict, name) for name in _BOOKKEEPING]):
+        allowed = torch.serialization.safe_globals([(OrderedDict, name) for name in _BOOKKEEPING])
+        with allowed, warnings.catch_warnings(action="ignore"):  # other pickle protocols: read or refused below
             found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
