@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.files import DISK
+from bench.files import is_disk
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,7 +33,7 @@ def _is_users(error: Exception) -> bool:
     kinds: tuple[type[Exception], ...] = (UserError, FileNotFoundError, PermissionError)
     if (module := sys.modules.get("deal.weights")) is not None:
         kinds += (module.WeightsError,)
-    return isinstance(error, kinds) or (isinstance(error, OSError) and error.errno in DISK)
+    return isinstance(error, kinds) or is_disk(error)
 
 
 def _line(error: Exception) -> str:

@@ -48,10 +48,22 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns what a disk refuses into a UserError that names `path`."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in DISK:
+    except Exception as error:
+        if not is_disk(error):
             raise
-        raise UserError(f"cannot write {path}: {os.strerror(error.errno)}") from error
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else str(error).splitlines()[0]
+        raise UserError(f"cannot write {path}: {reason}") from error
+
+
+def is_disk(error: Exception) -> bool:
+    """Whether a disk refused; torch and safetensors, which are not imported here, say so in words only."""
+    text = str(error)
+    if isinstance(error, OSError):
+        return error.errno in DISK
+    if type(error).__name__ == "SafetensorError":
+        return "os error" in text.lower() or "Os {" in text
+    return isinstance(error, RuntimeError) and ("PytorchStreamWriter" in text or "unexpected pos" in text)
 
 
 def _clear_after_kills(target: Path, host: str) -> None:

@@ -13,7 +13,7 @@ from bench import datasets
 from bench.config import Config, Training, digest, training_part
 from bench.devices import refuse_cpu_by_accident, select_device
 from bench.errors import UserError
-from bench.files import DISK, atomic, locked, write_json
+from bench.files import atomic, locked, write_json, writing
 from bench.provenance import Record, code_digest, sha256
 
 CHANNELS = {"gray": 1, "color": 3}
@@ -43,7 +43,8 @@ def pack(config: Config, kind: str, output: Path) -> None:
     arrays = (image for name in names for _, image in datasets.images(name, cache, channels=CHANNELS[kind]))
     about = {name: datasets.get(name).digest for name in names}
     try:
-        patches.pack(arrays, output, {"datasets": about})
+        with writing(output):
+            patches.pack(arrays, output, {"datasets": about})
     except ValueError as error:
         raise UserError(f"training.{kind}.datasets: {error}") from error
 
@@ -108,8 +109,6 @@ def _share(processes: int) -> None:
 
 def _steps(config: Config, kind: str, images: Path, output: Path) -> None:
     """The training itself, in one process."""
-    from safetensors import SafetensorError
-
     from deal import training
 
     chosen, device = section(config, kind), select_device(config.device)
@@ -117,32 +116,21 @@ def _steps(config: Config, kind: str, images: Path, output: Path) -> None:
     codes = json.loads((folder / "code.json").read_text(encoding="utf-8"))["codes"]
     validation = datasets.load(chosen.validation, Path(config.cache), channels=CHANNELS[kind])
     try:
-        training.train(
-            train_config(config, kind),
-            images,
-            [np.asarray(image) for _, image in validation],
-            output,
-            folder,
-            device=device,
-            metadata={
-                "code": codes,
-                "datasets": {name: datasets.get(name).digest for name in chosen.datasets},
-            },
-        )
+        with writing(folder):
+            training.train(
+                train_config(config, kind),
+                images,
+                [np.asarray(image) for _, image in validation],
+                output,
+                folder,
+                device=device,
+                metadata={
+                    "code": codes,
+                    "datasets": {name: datasets.get(name).digest for name in chosen.datasets},
+                },
+            )
     except ValueError as error:
         raise UserError(f"training.{kind}: {error}") from error
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if not _is_disk(error):
-            raise
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot write below {folder} or {output.parent}: {reason}") from error
-
-
-def _is_disk(error: Exception) -> bool:
-    """Whether a disk refused to take a checkpoint; torch and safetensors say so in words only."""
-    text = str(error)
-    known = getattr(error, "errno", None) in DISK
-    return known or "PytorchStreamWriter" in text or "unexpected pos" in text or "os error" in text.lower()
 
 
 def _codes(folder: Path) -> list[str]:

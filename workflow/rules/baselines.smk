@@ -14,6 +14,9 @@ rule train_epll:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=240,
     params:
         config=plan.config_file,
         code=plan.code("bench.epll_prior"),

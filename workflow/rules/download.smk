@@ -22,6 +22,8 @@ rule fetch_dataset:
     threads: 1
     resources:
         network=1,
+        mem_mb=1000,
+        runtime=240,
     params:
         registry=lambda wildcards: plan.dataset_digest(wildcards.dataset),
     shell:
@@ -42,6 +44,8 @@ rule find_weights:
     threads: 1
     resources:
         network=1,
+        mem_mb=2000,
+        runtime=60,
     params:
         config=plan.config_file,
         chosen=lambda wildcards: plan.weights_key(wildcards.method),

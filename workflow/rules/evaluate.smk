@@ -18,6 +18,8 @@ rule evaluate_method:
     threads: 1
     resources:
         gpu=plan.gpu,
+        mem_mb=8000,
+        runtime=720,
     params:
         config=plan.config_file,
         code=lambda wildcards: plan.evaluation_code(wildcards.method),

@@ -20,6 +20,8 @@ rule prepare_mri:
     threads: 1
     resources:
         network=1,
+        mem_mb=8000,
+        runtime=720,
     params:
         config=plan.config_file,
         code=plan.code("bench.mri_prepare"),

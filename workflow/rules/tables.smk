@@ -49,6 +49,9 @@ rule make_table:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
     params:
         config=plan.config_file,
         code=plan.code("bench.tables", "bench.timing_table", "bench.layouts"),

@@ -19,6 +19,8 @@ rule time_method:
     resources:
         gpu=plan.gpu,
         timing=1,
+        mem_mb=8000,
+        runtime=720,
     params:
         config=plan.config_file,
         code=lambda wildcards: plan.timing_code(wildcards.method),

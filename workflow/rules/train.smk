@@ -19,6 +19,9 @@ rule pack_images:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         config=plan.config_file,
         code=plan.code("deal.patches"),
@@ -44,6 +47,8 @@ rule train_deal:
     threads: workflow.cores
     resources:
         gpu=plan.train_gpus,
+        mem_mb=16000,
+        runtime=2880,
     params:
         config=plan.config_file,
         code=plan.code("bench.training_job"),

@@ -23,6 +23,8 @@ rule tune_method:
     threads: 1
     resources:
         gpu=plan.gpu,
+        mem_mb=8000,
+        runtime=1440,
     params:
         config=plan.config_file,
         code=lambda wildcards: plan.tuning_code(wildcards.method),
@@ -46,6 +48,9 @@ rule draw_tuning:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
     params:
         code=plan.code("bench.tuning_figure"),
     shell:
