@@ -62,7 +62,7 @@ SelectTypeParameters=CR_Core_Memory
 ReturnToService=2
 MpiDefault=none
 NodeName=$host NodeAddr=127.0.0.1 CPUs=$cores RealMemory=40000 State=UNKNOWN
-PartitionName=all Nodes=$host Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+PartitionName=batch Nodes=$host Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 SlurmctldParameters=enable_configless
 DebugFlags=
 CONF
@@ -91,7 +91,7 @@ run() { # name, further arguments
   "$python" -m snakemake "${targets[@]}" --configfile "$config" --config "results=$work/$1" "cache=$work/cache" "${@:2}"
 }
 run slurm --workflow-profile profiles/slurm --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5 \
-  --slurm-logdir "$work/logs" --default-resources slurm_partition=all slurm_account=deal 2>&1 | tee "$work/slurm.log"
+  --slurm-logdir "$work/logs" --default-resources slurm_partition=batch slurm_account=deal 2>&1 | tee "$work/slurm.log"
 run local --cores "$cores" > "$work/local.log" 2>&1
 grep -oE 'SLURM jobid [0-9]+|jobid [0-9]+ .*SLURM' "$work/slurm.log" | sort -u > "$work/jobs" || true
 printf '%s jobs ran by SLURM\n' "$(grep -c 'has been submitted with SLURM jobid' "$work/slurm.log")"
