@@ -46,7 +46,7 @@ def read_pth(path: Path) -> dict[str, Any]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError) as error:
+    except Exception as error:  # a broken pickle can fail in any way
         reason = "it holds objects other than tensors, which are not loaded" if _refused(error) else _line(error)
         raise ValueError(f"{path} cannot be read as PyTorch weights: {reason}") from None
     if not isinstance(found, dict):
@@ -139,7 +139,7 @@ def _layers_hdf5(path: Path) -> list[tuple[str, list[np.ndarray]]]:
                 weights = layer.get("weights")
                 references = weights[()].ravel() if weights is not None and weights.dtype == h5py.ref_dtype else []
                 found.append((kind, [file[r][()].T for r in references]))
-    except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # h5py raises whatever a damaged file makes it stumble on
         raise ValueError(f"{path} holds no MatConvNet network net.layers: {_line(error)}") from None
     return found
 

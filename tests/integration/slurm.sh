@@ -17,11 +17,14 @@ done
 python=${PYTHON:-.venv/bin/python}
 "$python" -c 'import snakemake_executor_plugin_slurm' 2> /dev/null || skip "pip install '.[cluster]' is missing"
 
+[ ! -e /etc/slurm/slurm.conf ] || skip "this machine has a SLURM of its own, /etc/slurm/slurm.conf"
+
 work=$(mktemp -d "${TMPDIR:-/tmp}/deal-slurm.XXXXXX")
 chmod 755 "$work"
 pids=()
 stop() {
   for pid in "${pids[@]}"; do kill "$pid" 2> /dev/null || true; done
+  [ "$(readlink /etc/slurm/slurm.conf)" != "$work/slurm.conf" ] || rm -f /etc/slurm/slurm.conf
   [ "${munge_pid:-}" = "" ] || kill "$munge_pid" 2> /dev/null || true
 }
 trap stop EXIT
@@ -61,14 +64,12 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 ReturnToService=2
 MpiDefault=none
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$cores RealMemory=40000 State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$cores RealMemory=64000 State=UNKNOWN
 PartitionName=batch Nodes=$host Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
-SlurmctldParameters=enable_configless
-DebugFlags=
+SlurmdParameters=config_overrides
 CONF
-sed -i '/^DebugFlags=$/d; /enable_configless/d' "$work/slurm.conf"
-sed -i "s/RealMemory=40000/RealMemory=${SLURM_MEMORY_MB:-16000}/" "$work/slurm.conf"
-printf 'SlurmdParameters=config_overrides\n' >> "$work/slurm.conf" # memory as asked for in the rules, whatever is built in
+mkdir -p /etc/slurm # where srun looks inside jobs, whose environment is not this one; taken away at the end
+ln -s "$work/slurm.conf" /etc/slurm/slurm.conf
 export SLURM_CONF=$work/slurm.conf
 slurmctld -D -f "$SLURM_CONF" > "$work/slurmctld.out" 2>&1 &
 pids+=($!)

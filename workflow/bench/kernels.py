@@ -29,7 +29,7 @@ def gaussian(index: int, source: str, cache: Path) -> KERNEL:
     try:
         found = scipy.io.loadmat(path)["kernels"]
         kernel = np.asarray(found[0, index], dtype=np.float64)
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+    except Exception as error:  # scipy raises whatever its parser stumbles on
         raise UserError(f"{path}: cannot be read as the 12 kernels of DPIR: {error}") from error
     return _checked(path, index, kernel, GAUSSIAN_SIDE)
 
@@ -43,7 +43,7 @@ def motion(index: int, source: str, cache: Path) -> KERNEL:
         with h5py.File(path) as handle:
             references = np.asarray(handle["kernels"]).ravel()
             kernel = np.asarray(handle[references[index]], dtype=np.float64).T  # HDF5 holds MATLAB's columns as rows
-    except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
+    except Exception as error:  # h5py raises whatever a damaged file makes it stumble on
         raise UserError(f"{path}: cannot be read as the kernels of Levin et al.: {error}") from error
     return _checked(path, index, kernel, LEVIN_SIZES[index])
 

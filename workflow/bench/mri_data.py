@@ -10,7 +10,8 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def read_sample(path: Path, samplings: Sequence[str] | None = None) -> Sample:
     Raises:
         UserError: naming the file, the key and what is wrong with it.
     """
-    with open_hdf5(path) as handle:
+    with open_hdf5(path) as handle, reading(path):
         _text(handle, "format", (FORMAT,), path)
         about = {key: _text(handle, key, None, path) for key in ("volume", "source")}
         about["contrast"] = _text(handle, "contrast", CONTRASTS, path)
@@ -182,6 +183,15 @@ def get(handle: h5py.File, key: str, path: Path) -> h5py.Dataset | h5py.Group | 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what h5py stumbles on in a damaged file into a UserError that names it."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+        raise UserError(f"{path}: cannot be read ({_first_line(error)}); the file is damaged") from None
 
 
 def array(handle: h5py.File, key: str, dtype: type, ndim: int, path: Path) -> NDArray[Any]:

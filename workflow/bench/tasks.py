@@ -16,7 +16,7 @@ import torch
 from bench import kernels
 from bench.config import Deblur, Denoise, Superres, did_you_mean
 from bench.errors import UserError
-from bench.items import IMAGE, ImageTask, Item, Source, Task, centre_crop, checked, prepared, tensor
+from bench.items import IMAGE, ImageTask, Item, Source, Task, centre_crop, checked, large_enough, prepared, tensor
 from bench.kernels import KERNEL
 from bench.mri import MriTask
 from deal.operators import Blur, Downsampling, Identity
@@ -65,7 +65,7 @@ class SuperResolution(ImageTask):
         x, sigma = prepared(image, x, self.channels, section.crop), section.sigma(setting)
         factor = section.parameters(setting)["factor"]
         height, width = (side - side % factor for side in x.shape[1:])
-        x = x[:, :height, :width]
+        x = large_enough(image, x[:, :height, :width])
         operator = Downsampling(torch.from_numpy(kernel), factor, x.shape)
         # the convolution in float64, its result in float32: what scipy.ndimage makes of a float32 image
         y = operator.A(tensor(x).double()).float()[0].numpy()
