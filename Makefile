@@ -8,13 +8,14 @@ INSTALLED := .venv/.installed
 DEMO_TABLES := table1 table2 table3 table4 table5
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint clean
+.PHONY: help env demo test lint audit clean
 
 help:
 	@echo 'make env     build .venv with everything at the versions of constraints.txt (again if they change)'
 	@echo 'make demo    the tables on a few photographs, and some training steps: minutes, no GPU, no data to download'
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and workflow'
+	@echo 'make audit   ask for known vulnerabilities of the pinned packages, where the network allows'
 	@echo 'make clean   delete results, with the state of trainings, and caches; keep results/published, data and .venv'
 	@echo
 	@echo 'Variables: PYTHON=$(PYTHON) (3.11 or newer) makes .venv; CORES=$(CORES) for the demo.'
@@ -44,6 +45,9 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+
+audit: env
+	@.ci/audit
 
 clean:
 	@if [ -d results ]; then find results -mindepth 1 -maxdepth 1 ! -name published -exec rm -rf {} +; fi
