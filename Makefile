@@ -10,7 +10,7 @@ INSTALLED := .venv/.installed
 DEMO_TABLES := table1 table2 table3 table4 table5
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo pdf test lint docs clean
+.PHONY: help env demo pdf test lint docs audit clean
 
 help:
 	@echo 'make env     build .venv with everything at the versions of constraints.txt (again if they change)'
@@ -19,6 +19,7 @@ help:
 	@echo 'make test    run the tests'
 	@echo 'make lint    check style and workflow'
 	@echo 'make docs    build the documentation site into site/; every warning is an error'
+	@echo 'make audit   ask for known vulnerabilities of the pinned packages, where the network allows'
 	@echo 'make clean   delete results, with the state of trainings, and caches; keep results/published, data and .venv'
 	@echo
 	@echo 'Variables: PYTHON=$(PYTHON) (3.11 or newer) makes .venv; CORES=$(CORES) for the demo.'
@@ -57,6 +58,9 @@ lint: env
 docs: env
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/mkdocs build --strict
+
+audit: env
+	@.ci/audit
 
 clean:
 	@if [ -d results ]; then find results -mindepth 1 -maxdepth 1 ! -name published -exec rm -rf {} +; fi

@@ -53,3 +53,11 @@ rule all:
 
 onstart:
     plan.before_first_job((job.rule.name for job in workflow.dag.needrun_jobs()), workflow.dag.rule_dot())
+
+
+onsuccess:
+    plan.after_last_job()
+
+
+onerror:
+    plan.after_last_job()

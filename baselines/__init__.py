@@ -64,6 +64,8 @@ class Method:
     """Tasks for which there is something to tune; read from the source, so a literal."""
     oracle: ClassVar[bool] = False
     """True: `reconstruct` also gets the keyword `truth`, the image that is looked for."""
+    batches: ClassVar[bool] = False
+    """True: `reconstruct` takes several images of one size at once, and none of them depends on the others."""
     clip: ClassVar[bool] = True
     """False: scored as it is, although the task clips estimates to [0, 1] before scoring."""
 

@@ -22,6 +22,7 @@ class DnCNN(Method):
 
     name = "dncnn"
     label = "DnCNN"
+    batches = True
     tasks = ("denoise_gray", "denoise_color")
 
     def unavailable(self, task: str, sigma: float) -> str | None:

@@ -20,6 +20,7 @@ class DRUNet(Method):
 
     name = "drunet"
     label = "DRUNet"
+    batches = True
     tasks = ("denoise_gray", "denoise_color")
 
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:

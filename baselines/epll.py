@@ -53,9 +53,10 @@ class Prior:
             else:
                 with np.load(path, allow_pickle=False) as found:
                     weights, covariances = found["weights"], found["covariances"]
-        except (KeyError, OSError, ValueError, IndexError) as error:
-            raise ValueError(f"{path}: not a prior of EPLL ({error})") from None
-        return cls(*(torch.from_numpy(np.array(v, dtype=np.float64)) for v in (weights, covariances)), device)
+            return cls(*(torch.from_numpy(np.array(v, dtype=np.float64)) for v in (weights, covariances)), device)
+        except Exception as error:  # numpy and scipy raise whatever their parsers stumble on
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{path}: not a prior of EPLL ({reason})") from None
 
     def denoise(self, patches: Tensor, variance: float) -> Tensor:
         """Wiener estimates of patches (N, 64) without mean, each under its most likely component."""

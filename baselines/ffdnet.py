@@ -16,6 +16,7 @@ class FFDNet(Method):
 
     name = "ffdnet"
     label = "FFDNet"
+    batches = True
     tasks = ("denoise_gray", "denoise_color")
 
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:

@@ -2,9 +2,11 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tally import Tally
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +34,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """Counts of what a test tried; kept, for docs/reliability.md, only if the test passes."""
+    counting = Tally()
+    failed = request.session.testsfailed
+    yield counting
+    if request.session.testsfailed == failed:
+        request.config.cache.set(f"reliability/{request.node.nodeid.replace('/', '.')}", counting.counts)

@@ -226,6 +226,43 @@ def test_a_killed_evaluation_goes_on_and_the_tables_are_the_same_bytes(repositor
     assert repository.tables() == before
 
 
+def test_a_killed_snakemake_locks_out_nobody(repository: Repository) -> None:
+    """Its jobs live on; the next run takes the dead one's lock away and waits for them."""
+    before, results = repository.tables(), repository.folder / "results/tiny"
+    for name in (".state", "evaluate", "tables"):
+        shutil.rmtree(results / name)
+    command = repository.command("table1", "--configfile", "tiny.yaml")
+    with (repository.folder / "killed.log").open("w") as log:
+        running = subprocess.Popen(command, cwd=repository.folder, env=repository.environment, stdout=log, stderr=log)
+    while not list(results.glob(".state/evaluate/denoise_gray/sigma25/*.jsonl")):
+        assert running.poll() is None, (repository.folder / "killed.log").read_text()
+        time.sleep(0.05)
+    running.kill()
+    running.wait()
+    assert list((repository.folder / ".snakemake/locks").glob("*.lock"))
+    assert f"the run of process {running.pid} was killed" in repository.ran("table1")
+    assert repository.tables() == before
+    assert not (repository.folder / ".snakemake/holder.json").exists()
+
+
+def test_a_job_that_fails_loses_only_itself(repository: Repository) -> None:
+    before, results = repository.tables(), repository.folder / "results/tiny"
+    for name in (".state", "evaluate", "tables"):
+        shutil.rmtree(results / name)
+    broken = "raise RuntimeError('CUDA error: an illegal memory access was encountered')"
+    line = "        estimates = []"
+    content = repository.edit("baselines/bm3d.py", line, f"        {broken}\n{line}")
+    done = repository.snakemake("table1")
+    (repository.folder / "baselines/bm3d.py").write_text(content)
+    assert done.returncode != 0
+    assert "error: bm3d failed on image camera: RuntimeError: CUDA error" in done.stdout + done.stderr
+    made = {path.stem for path in results.glob("evaluate/denoise_gray/sigma25/*.csv")}
+    assert made == {"truth", "measurement"}
+    text = repository.ran("table1")
+    assert "--method bm3d" in text and "--method truth" not in text
+    assert repository.tables() == before
+
+
 def test_a_killed_training_goes_on(repository: Repository) -> None:
     folder = repository.folder / "results/tiny"
     repository.ran("results/tiny/training/gray.safetensors")

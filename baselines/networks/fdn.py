@@ -84,8 +84,9 @@ def load(path: Path) -> list[Stage]:
             names = [name.decode() for name in file.attrs["layer_names"]]
             for name in (n for n in names if re.fullmatch(r"model_\d+", n)):
                 stages.append(_stage(file[name]))
-    except (OSError, KeyError) as error:
-        raise ValueError(f"{path}: not a Keras file of FDN's layout ({error})") from None
+    except Exception as error:  # h5py raises whatever a damaged file makes it stumble on
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: not a Keras file of FDN's layout ({reason})") from None
     if not stages:
         raise ValueError(f"{path}: holds no stage of FDN")
     return stages

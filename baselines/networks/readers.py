@@ -10,6 +10,7 @@ A file that is not what it should be is a ValueError naming the file and what is
 """
 
 import pickle
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,11 +41,12 @@ def read_pth(path: Path) -> dict[str, Any]:
     Lightning keeps hyper-parameters and callbacks beside the weights; these become plain dictionaries.
     """
     try:
-        with torch.serialization.safe_globals([(OrderedDict, name) for name in _BOOKKEEPING]):
+        allowed = torch.serialization.safe_globals([(OrderedDict, name) for name in _BOOKKEEPING])
+        with allowed, warnings.catch_warnings(action="ignore"):  # other pickle protocols: read or refused below
             found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError) as error:
+    except Exception as error:  # a broken pickle can fail in any way
         reason = "it holds objects other than tensors, which are not loaded" if _refused(error) else _line(error)
         raise ValueError(f"{path} cannot be read as PyTorch weights: {reason}") from None
     if not isinstance(found, dict):
@@ -137,7 +139,7 @@ def _layers_hdf5(path: Path) -> list[tuple[str, list[np.ndarray]]]:
                 weights = layer.get("weights")
                 references = weights[()].ravel() if weights is not None and weights.dtype == h5py.ref_dtype else []
                 found.append((kind, [file[r][()].T for r in references]))
-    except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # h5py raises whatever a damaged file makes it stumble on
         raise ValueError(f"{path} holds no MatConvNet network net.layers: {_line(error)}") from None
     return found
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from bench.errors import UserError
+from bench.files import is_disk
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +32,7 @@ def _is_users(error: Exception) -> bool:
     kinds: tuple[type[Exception], ...] = (UserError, FileNotFoundError, PermissionError)
     if (module := sys.modules.get("deal.weights")) is not None:
         kinds += (module.WeightsError,)
-    return isinstance(error, kinds)
+    return isinstance(error, kinds) or is_disk(error)
 
 
 def _line(error: Exception) -> str:
@@ -76,7 +77,7 @@ def train(options: argparse.Namespace) -> None:
     _threads(options)
     from bench.training_job import train
 
-    train(_config(options), options.kind, Path(options.images), Path(options.output))
+    train(_config(options), options.kind, Path(options.images), Path(options.output), options.processes)
 
 
 def parcel(options: argparse.Namespace) -> None:
@@ -298,6 +299,7 @@ def _parser() -> argparse.ArgumentParser:
     added = verb(train, "train DEAL, or go on with a training")
     kind(added)
     job(added, "images", "output")
+    added.add_argument("--processes", type=int, default=1, help="that share every batch, one a GPU; 0 is 1")
     threads(added)
     added = verb(parcel, "put code, schedule and images of a training into a folder for another machine")
     kind(added)

@@ -537,6 +537,11 @@ class Config(Section):
         description="First n images of every task (wins over a task's `subset`); null: as they say.",
     )
     methods: Annotated[list[str], Field(min_length=1)] = Field(METHODS, description="Methods that are run, by name.")
+    batch: Count = Field(
+        1,
+        description="Images of one size that are reconstructed at once, by the methods that can, to keep a GPU busy; "
+        "halved where memory does not suffice. Changes no more than the last digits of float32.",
+    )
     hyperparameters: Literal["tuned", "paper"] = Field(
         "paper",
         description="Values of what can be tuned (λ, σ, …). `paper`: those of the paper where it names them, else the "
@@ -546,6 +551,9 @@ class Config(Section):
     tuning: Tuning = Field(default_factory=Tuning, description="How hyperparameters are tuned (target `tune`).")
     solver: Solver = Field(default_factory=Solver, description="DEAL's solver at test time.")
     training: Trainings = Field(default_factory=Trainings, description="DEAL's training.")
+    train_gpus: Count = Field(
+        1, description="GPUs that share a training, each its part of every batch (torchrun); ignored on a CPU."
+    )
     timing: Timing = Field(default_factory=Timing, description="How times are measured.")
     tables: Tables = Field(default_factory=Tables, description="What the tables show.")
     figures: Figures = Field(default_factory=Figures, description="What the figures show.")

@@ -60,7 +60,10 @@ def _parse_strings(value: Any, annotation: Any) -> Any:
         if isinstance(value, list) and origin is list:
             return [_parse_strings(part, typing.get_args(arm)[0]) for part in value]
         if arm is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:  # more than 308 digits; refused as what it is
+                return value
     return value
 
 
@@ -135,7 +138,8 @@ def check(values: Mapping[str, Any], sources: Mapping[str, Any] | None = None) -
         where, sentence = _explain(error)
     wrong = _at(values, where)
     guilty = [name for name, content in (sources or {}).items() if where and _at(content, where) == wrong]
-    raise UserError(f"{guilty[-1] if guilty else '--config' if where else 'configuration'}: {sentence}")
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+    raise UserError(f"{guilty[-1] if guilty else '--config' if where else 'configuration'}: {line}")
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,13 @@ import torch
 from tqdm import tqdm
 
 from bench import metrics, registry, tasks
+from bench.batches import Batches, OutOfMemory, is_out_of_memory
 from bench.config import Config, digest, evaluation_part
 from bench.conventions import CONVENTIONS, Convention
 from bench.devices import select_device
 from bench.errors import UserError
-from bench.files import write_text
-from bench.provenance import Record
+from bench.files import lock, write_text, writing
+from bench.provenance import Record, sha256
 
 if TYPE_CHECKING:
     from bench.registry import Method
@@ -45,26 +46,29 @@ class Progress:
     def __init__(self, path: Path, key: str = "image") -> None:
         self.path, self.key = path, key
         self.rows: dict[str, dict[str, Any]] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._handle = path.open("ab", buffering=0)
+        lock(self._handle)  # a run by hand beside the workflow's waits, and finds all rows done
         whole = 0
-        if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                try:
-                    row = json.loads(line) if line.endswith(b"\n") else None
-                except ValueError:
-                    row = None
-                if not isinstance(row, dict) or key not in row:
-                    break
-                self.rows[row[key]] = row
-                whole += len(line)
-        self._handle = path.open("ab")
+        for line in path.read_bytes().splitlines(keepends=True):
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                row = None
+            if not isinstance(row, dict) or key not in row:
+                break
+            self.rows[row[key]] = row
+            whole += len(line)
         self._handle.truncate(whole)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Append a row; it is on disk when this returns."""
-        self._handle.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-        self._handle.flush()
-        os.fsync(self._handle.fileno())
+        """Append a row; it is on disk when this returns. UserError if the disk does not take it."""
+        line = memoryview((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        with writing(self.path):
+            while line:
+                line = line[self._handle.write(line) :]
+            os.fsync(self._handle.fileno())
         self.rows[row[self.key]] = row
 
     def __enter__(self) -> "Progress":
@@ -133,10 +137,15 @@ def evaluate(
         if todo:
             paths = {name: Path(entry["path"]) for name, entry in found.items()}
             instance.setup(task, sigma, paths, device)
-        bar = tqdm(todo, f"{task} {setting} {method}", len(items), initial=len(items) - len(todo), unit="image")
-        for name, make in bar:
-            progress.add(shared | run_one(instance, make(), convention, device, values))
-            bar.set_postfix_str(f"{progress.rows[name]['psnr']:.2f} dB")
+        batches = Batches(
+            config.batch if instance.batches else 1,
+            lambda part: run_batch(instance, part, convention, device, values),
+        )
+        rows = batches.rows(todo)
+        bar = tqdm(rows, f"{task} {setting} {method}", len(items), initial=len(items) - len(todo), unit="image")
+        for row in bar:
+            progress.add(shared | row)
+            bar.set_postfix_str(f"{row['psnr']:.2f} dB")
     rows = [progress.rows[name] for name, _ in items]
     _finish(
         output,
@@ -148,6 +157,7 @@ def evaluate(
         device=str(device),
         threads=torch.get_num_threads(),
         images=len(rows),
+        batch=batches.size,
         convention=asdict(convention) | {"clip": convention.clip and instance.clip},
         hyperparameters=values,
         config=part,
@@ -163,41 +173,71 @@ def run_one(
     hyperparameters: Mapping[str, float],
 ) -> dict[str, Any]:
     """Reconstruct and score one item by the task's convention. Only `reconstruct` is timed."""
-    y = item.y.to(device)
-    truth = {"truth": item.x.to(device)} if method.oracle else {}
+    return run_batch(method, [item], convention, device, hyperparameters)[0]
+
+
+def run_batch(
+    method: "Method",
+    items: Sequence[tasks.Item],
+    convention: Convention,
+    device: torch.device,
+    hyperparameters: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """The same for items that share shapes, noise level and operator; `seconds` is that of the call over their number.
+
+    Raises OutOfMemory where the device has too little memory, else UserError, naming the first image.
+    """
+    first, count = items[0], len(items)
+    name = first.image if count == 1 else f"{first.image} (one of {count} at once)"
     method.info = {}
-    _synchronise(device)
-    started = time.perf_counter()
     try:
-        with torch.no_grad():
-            estimate = method.reconstruct(y, item.operator, item.sigma, **hyperparameters, **truth)
+        y = torch.cat([item.y for item in items]).to(device)
+        truth = {"truth": torch.cat([item.x for item in items]).to(device)} if method.oracle else {}
         _synchronise(device)
+        started = time.perf_counter()
+        with torch.no_grad():
+            estimate = method.reconstruct(y, first.operator, first.sigma, **hyperparameters, **truth)
+        _synchronise(device)
+        seconds = time.perf_counter() - started
     except Exception as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory(
+                f"{method.name} failed on image {name}: too little memory on the {device.type}; a larger one or "
+                "device=cpu would mend it"
+            ) from error
         reason = (str(error).splitlines() or [""])[0]
-        raise UserError(f"{method.name} failed on image {item.image}: {type(error).__name__}: {reason}") from error
-    seconds = time.perf_counter() - started
-    z = convention.scored(_checked(estimate, item, method.name), method.clip)
-    x = convention.scored(item.x[0].numpy())
-    return {
-        "image": item.image,
-        "parameters": json.dumps({**hyperparameters, **method.parameters()}, sort_keys=True, separators=(",", ":")),
-        "psnr": metrics.psnr(z, x, clip=False),
-        "ssim": metrics.ssim(z, x, clip=False),
-        "seconds": round(seconds, 6),
-        "iterations": method.info.get("iterations"),
-        "converged": method.info.get("converged"),
-    }
+        raise UserError(f"{method.name} failed on image {name}: {type(error).__name__}: {reason}") from error
+    parameters = {**hyperparameters, **method.parameters()}
+    rows = []
+    for item, z in zip(items, _checked(estimate, items, method.name), strict=True):
+        z, x = convention.scored(z, method.clip), convention.scored(item.x[0].numpy())
+        rows.append(
+            {
+                "image": item.image,
+                "parameters": json.dumps(parameters, sort_keys=True, separators=(",", ":")),
+                "psnr": metrics.psnr(z, x, clip=False),
+                "ssim": metrics.ssim(z, x, clip=False),
+                "seconds": round(seconds / count, 6),
+                "iterations": method.info.get("iterations"),
+                "converged": method.info.get("converged"),
+            }
+        )
+    return rows
 
 
-def _checked(estimate: Any, item: tasks.Item, method: str) -> np.ndarray:
+def _checked(estimate: Any, items: Sequence[tasks.Item], method: str) -> np.ndarray:
+    """The estimate as (B, C, H, W); UserError, naming the image, unless it is what was looked for."""
+    first = items[0]
     if not isinstance(estimate, torch.Tensor):
-        raise UserError(f"{method} returned {type(estimate).__name__} for image {item.image}, expected a tensor")
-    if estimate.shape != item.x.shape:
-        found, expected = tuple(estimate.shape), tuple(item.x.shape)
-        raise UserError(f"{method} returned the shape {found} for image {item.image}, expected {expected}")
-    if not torch.isfinite(estimate).all():
-        raise NotFinite(f"{method} returned NaN or infinite values for image {item.image}")
-    return estimate[0].cpu().numpy()
+        raise UserError(f"{method} returned {type(estimate).__name__} for image {first.image}, expected a tensor")
+    expected = (len(items), *first.x.shape[1:])
+    if estimate.shape != expected:
+        found = tuple(estimate.shape)
+        raise UserError(f"{method} returned the shape {found} for image {first.image}, expected {expected}")
+    for item, z in zip(items, estimate, strict=True):
+        if not torch.isfinite(z).all():
+            raise NotFinite(f"{method} returned NaN or infinite values for image {item.image}")
+    return estimate.cpu().numpy()
 
 
 def _synchronise(device: torch.device) -> None:
@@ -214,8 +254,18 @@ def find_weights(
     path = path or Path(config.results) / "weights" / task / f"{method.name}.json"
     if not path.is_file():
         registry.prepare(config, task, method.name, path)
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {name: entry for name, entry in found.items() if name in method.weights_for(task, sigma)}
+    try:
+        listed = json.loads(path.read_bytes())
+        found = {name: listed[name] for name in method.weights_for(task, sigma)}
+        there = [entry for entry in found.values() if "missing" not in entry]
+        changed = [entry["path"] for entry in there if sha256(entry["path"]) != entry["sha256"]]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path}: is no list of weights ({type(error).__name__}); delete it and run again") from None
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename}: the weights that {path} names are gone; delete it and run again") from None
+    if changed:
+        raise UserError(f"{changed[0]}: is not the file that {path} names by its sha256; delete {path} and run again")
+    return found
 
 
 def find_hyperparameters(

@@ -4,7 +4,7 @@ Shapes: x and y are torch tensors (1, C, H, W), x float32 in [0, 1]; y is comple
 deviation in the units of y.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from bench.config import TaskSection
 from bench.errors import UserError
 
 IMAGE = NDArray[np.float32]
+MIN_SIDE = 7  # of SSIM's window
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Item:
     y: torch.Tensor
     operator: Any
     sigma: float
+    alike: Hashable = None
+    """Items of one size with the same value share their operator; None: they do not."""
 
 
 Source = tuple[str, Callable[[], Item]]
@@ -108,12 +111,20 @@ def centre_crop(image: IMAGE, side: int) -> IMAGE:
 def prepared(name: str, image: IMAGE, channels: int, crop: int | None) -> IMAGE:
     """`image`, checked and cropped; a UserError names it."""
     checked(name, image, channels)
-    if crop is None:
-        return image
-    try:
-        return centre_crop(image, crop)
-    except UserError as error:
-        raise UserError(f"image {name}: {error}") from None
+    if crop is not None:
+        try:
+            image = centre_crop(image, crop)
+        except UserError as error:
+            raise UserError(f"image {name}: {error}") from None
+    return large_enough(name, image)
+
+
+def large_enough(name: str, image: IMAGE) -> IMAGE:
+    """`image` (C, H, W), unless it is too small to be scored; then a UserError that names it."""
+    height, width = image.shape[-2:]
+    if min(height, width) < MIN_SIDE:
+        raise UserError(f"image {name}: {height}×{width} pixels are too few, SSIM needs {MIN_SIDE} a side")
+    return image
 
 
 def tensor(image: NDArray) -> torch.Tensor:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bench import datasets
 from bench.config import LEVIN_SIZES
 from bench.errors import UserError
+from bench.fetch import mismatch
 
 KERNEL = NDArray[np.float64]
 GAUSSIAN_SIDE = 25
@@ -28,7 +29,7 @@ def gaussian(index: int, source: str, cache: Path) -> KERNEL:
     try:
         found = scipy.io.loadmat(path)["kernels"]
         kernel = np.asarray(found[0, index], dtype=np.float64)
-    except (KeyError, IndexError, ValueError, TypeError) as error:
+    except Exception as error:  # scipy raises whatever its parser stumbles on
         raise UserError(f"{path}: cannot be read as the 12 kernels of DPIR: {error}") from error
     return _checked(path, index, kernel, GAUSSIAN_SIDE)
 
@@ -42,7 +43,7 @@ def motion(index: int, source: str, cache: Path) -> KERNEL:
         with h5py.File(path) as handle:
             references = np.asarray(handle["kernels"]).ravel()
             kernel = np.asarray(handle[references[index]], dtype=np.float64).T  # HDF5 holds MATLAB's columns as rows
-    except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
+    except Exception as error:  # h5py raises whatever a damaged file makes it stumble on
         raise UserError(f"{path}: cannot be read as the kernels of Levin et al.: {error}") from error
     return _checked(path, index, kernel, LEVIN_SIZES[index])
 
@@ -80,6 +81,8 @@ def _file(source: str, name: str, cache: Path) -> Path:
     path = file.path(cache)
     if not path.is_file():
         raise UserError(f"{source} has not been fetched (python -m bench fetch {source}): {path} is missing")
+    if wrong := mismatch(file, path):
+        raise UserError(f"{path} is damaged: {wrong}. Mend: python -m bench fetch {source}")
     return path
 
 

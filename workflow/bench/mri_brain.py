@@ -36,6 +36,9 @@ def load(cache: Path, mirror: str | None = None) -> Acquisition:
         kspace = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable .npy file ({error})") from None
+    if not isinstance(kspace, np.ndarray):
+        kspace.close()
+        raise UserError(f"{path}: holds several arrays, expected a .npy file with one")
     if kspace.ndim != 3 or not np.iscomplexobj(kspace) or not np.isfinite(kspace).all() or not kspace.any():
         raise UserError(f"{path}: expected finite complex k-space (coils, H, W), found {kspace.dtype} {kspace.shape}")
     return prepare(kspace.astype(np.complex64))

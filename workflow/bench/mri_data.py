@@ -10,7 +10,8 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from bench.errors import UserError
 from bench.files import atomic
+from bench.provenance import sha256
 
 FORMAT = "deal-bench MRI sample 1"
 CONTRASTS = ("pd", "pdfs")
@@ -81,7 +83,7 @@ def read_sample(path: Path, samplings: Sequence[str] | None = None) -> Sample:
     Raises:
         UserError: naming the file, the key and what is wrong with it.
     """
-    with open_hdf5(path) as handle:
+    with open_hdf5(path) as handle, reading(path):
         _text(handle, "format", (FORMAT,), path)
         about = {key: _text(handle, key, None, path) for key in ("volume", "source")}
         about["contrast"] = _text(handle, "contrast", CONTRASTS, path)
@@ -108,10 +110,20 @@ def read_listing(output: Path) -> dict[str, Any]:
 
 
 def samples(output: Path, contrast: str, split: str) -> list[tuple[str, Path]]:
-    """(volume, file) of the prepared samples, by volume; `output` is as for `read_listing`."""
+    """(volume, file) of the prepared samples, by volume; `output` is as for `read_listing`.
+
+    Raises UserError for a file that is not the one which was listed, by its sha256.
+    """
     listed = read_listing(output)["samples"]
-    found = [s for s in listed if (s["contrast"], s["split"]) == (contrast, split)]
-    return sorted((s["volume"], output.with_suffix("") / s["file"]) for s in found)
+    found = []
+    for about in listed:
+        if (about["contrast"], about["split"]) != (contrast, split):
+            continue
+        path = output.with_suffix("") / about["file"]
+        if not path.is_file() or sha256(path) != about["sha256"]:
+            raise UserError(f"{path}: is gone or not the file that {output} lists; snakemake --forcerun prepare_mri")
+        found.append((about["volume"], path))
+    return sorted(found)
 
 
 def check(sample: Sample, where: str) -> None:
@@ -153,9 +165,38 @@ def open_hdf5(path: Path) -> h5py.File:
         raise UserError(f"{path}: not a readable HDF5 file ({str(error).splitlines()[0]})") from None
 
 
+def get(handle: h5py.File, key: str, path: Path) -> h5py.Dataset | h5py.Group | None:
+    """What is at `key`, or None; UserError for what lies in other files, which no one has checked."""
+    try:
+        where = ""
+        for part in key.split("/"):
+            where = f"{where}/{part}"
+            if isinstance(handle.get(where, getlink=True), h5py.ExternalLink):
+                raise UserError(f"{path}: {key} is a link to another file: refused")
+        found = handle.get(key)
+        if isinstance(found, h5py.Dataset) and (found.external or found.is_virtual):
+            raise UserError(f"{path}: {key} is stored in other files: refused")
+    except (KeyError, OSError, RuntimeError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: {key} cannot be read ({_first_line(error)}); the file is damaged") from None
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what h5py stumbles on in a damaged file into a UserError that names it."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:
+        raise UserError(f"{path}: cannot be read ({_first_line(error)}); the file is damaged") from None
+
+
 def array(handle: h5py.File, key: str, dtype: type, ndim: int, path: Path) -> NDArray[Any]:
     """The whole data set `key`, checked for dtype, dimensions and finite values."""
-    found = handle.get(key)
+    found = get(handle, key, path)
     if not isinstance(found, h5py.Dataset):
         raise UserError(f"{path}: the key {key} is missing; there are {', '.join(sorted(handle)) or 'none'}")
     _demand_layout(found.dtype, found.ndim, key, dtype, ndim, str(path))

@@ -19,7 +19,7 @@ from bench import mri_zenodo, phantom
 from bench.config import Config, Mri, digest
 from bench.errors import UserError
 from bench.files import write_json
-from bench.mri_data import CONTRASTS, Sample, open_hdf5, write_sample
+from bench.mri_data import CONTRASTS, Sample, get, open_hdf5, reading, write_sample
 from bench.provenance import Record, code_digest, sha256
 
 ACQUISITIONS = {name: contrast for contrast, name in phantom.ACQUISITIONS.items()}
@@ -108,17 +108,17 @@ def select(folder: Path, section: Mri, exclude: list[str]) -> list[tuple[str, st
 
 def acquisition(path: Path) -> str:
     """The contrast of a raw file, by its attribute `acquisition`."""
-    with open_hdf5(path) as handle:
+    with open_hdf5(path) as handle, reading(path):
         name = handle.attrs.get("acquisition")
-    if name not in ACQUISITIONS:
+    if not isinstance(name, str) or name not in ACQUISITIONS:
         raise UserError(f"{path}: the attribute acquisition is {name!r}, expected {' or '.join(ACQUISITIONS)}")
     return ACQUISITIONS[name]
 
 
 def middle_slice(path: Path) -> NDArray[np.complex64]:
     """K-space of slice n//2 of a raw file, (C, H, W), zero frequency in the centre."""
-    with open_hdf5(path) as handle:
-        full = handle.get("kspace")
+    with open_hdf5(path) as handle, reading(path):
+        full = get(handle, "kspace", path)
         if not isinstance(full, h5py.Dataset):
             raise UserError(f"{path}: the key kspace is missing; there are {', '.join(sorted(handle)) or 'none'}")
         if full.dtype != np.complex64:

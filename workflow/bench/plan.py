@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import config as cfg
-from bench import configfile, datasets, figure_data, figures, layouts, registry
+from bench import configfile, datasets, figure_data, figures, holder, layouts, registry
 from bench.devices import cuda_devices, refuse_cpu_by_accident
 from bench.errors import UserError
 from bench.figure_config import PUBLISHED_NOISE
@@ -261,6 +261,11 @@ class Plan:
         wanted = self.config.device
         return int(wanted == "cuda" or (wanted == "auto" and cuda_devices() > 0))
 
+    @property
+    def train_gpus(self) -> int:
+        """GPUs that one training takes: 0 where there is none."""
+        return self.gpu * self.config.train_gpus
+
     def before_first_job(self, rules: Iterable[str], graph: str) -> None:
         """Check what only a real run needs, then write the resolved configuration that all jobs read.
 
@@ -271,6 +276,11 @@ class Plan:
                 refuse_cpu_by_accident(self.config)
             configfile.write_resolved(self.config)
             write_text(Path(self.results, "rulegraph.dot"), graph)
+            holder.take()
+
+    def after_last_job(self) -> None:
+        """The run ends by itself, well or not: its lock is Snakemake's to remove."""
+        holder.give_back()
 
 
 class ending_in_one_line:
@@ -288,6 +298,7 @@ class ending_in_one_line:
 def make(values: Mapping[str, Any], files: Sequence[str | os.PathLike[str]]) -> Plan:
     """The plan of Snakemake's `config`; `files` are the configuration files it was merged from."""
     with ending_in_one_line():
+        holder.release_dead()
         sources = {_short(path): configfile.read(path) for path in files}
         return Plan(configfile.check(values, sources))
 

@@ -7,6 +7,7 @@ run and the tables need no torch.
 
 import ast
 import importlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from baselines import Method
 
 GROUP = "deal_bench.methods"
+NAME = re.compile(r"[a-z][a-z0-9_]*")
 DEAL_URLS = {
     kind: f"https://raw.githubusercontent.com/mehrsapo/DEAL/main/trained_models/deal_{kind}.pth"
     for kind in ("gray", "color")
@@ -124,6 +126,8 @@ def catalogue() -> Mapping[str, Entry]:
 
 
 def _add(found: dict[str, Entry], entry: Entry) -> None:
+    if not NAME.fullmatch(entry.name):  # it becomes part of file names and of shell lines
+        raise UserError(f"{entry.module}: the method's name {entry.name!r} is not lower-case letters, digits and _")
     if entry.name in found:
         raise UserError(f"method '{entry.name}' is defined in {found[entry.name].module} and in {entry.module}")
     found[entry.name] = entry
@@ -224,10 +228,14 @@ def locate(name: str, config: Config) -> Path:
 
 
 def _converted(checkpoint: Path, target: Path) -> Path:
-    """The authors' checkpoint as safetensors; made again when the checkpoint is newer."""
-    if not target.is_file() or target.stat().st_mtime < checkpoint.stat().st_mtime:
-        from deal.weights import convert_official
+    """The authors' checkpoint as safetensors; made again unless it names the checkpoint's hash (clocks may lie)."""
+    from deal.weights import WeightsError, convert_official, metadata
 
+    try:
+        made = metadata(target).get("source_sha256") if target.is_file() else None
+    except WeightsError:  # damaged
+        made = None
+    if made != sha256(checkpoint):
         target.parent.mkdir(parents=True, exist_ok=True)
         convert_official(checkpoint, target)
     return target

@@ -16,7 +16,7 @@ import torch
 from bench import kernels
 from bench.config import Deblur, Denoise, Superres, did_you_mean
 from bench.errors import UserError
-from bench.items import IMAGE, ImageTask, Item, Source, Task, centre_crop, checked, prepared, tensor
+from bench.items import IMAGE, ImageTask, Item, Source, Task, centre_crop, checked, large_enough, prepared, tensor
 from bench.kernels import KERNEL
 from bench.mri import MriTask
 from deal.operators import Blur, Downsampling, Identity
@@ -47,7 +47,7 @@ class Denoising(ImageTask):
     def item(self, image: str, x: IMAGE, section: Denoise, setting: str) -> Item:
         x, sigma = prepared(image, x, self.channels, section.crop), section.sigma(setting)
         y = (add_gray_noise if self.channels == 1 else add_color_noise)(x, sigma, section.seed)
-        return Item(image, tensor(x), tensor(y), Identity(), sigma)
+        return Item(image, tensor(x), tensor(y), Identity(), sigma, alike=self.name)
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,12 @@ class SuperResolution(ImageTask):
         x, sigma = prepared(image, x, self.channels, section.crop), section.sigma(setting)
         factor = section.parameters(setting)["factor"]
         height, width = (side - side % factor for side in x.shape[1:])
-        x = x[:, :height, :width]
+        x = large_enough(image, x[:, :height, :width])
         operator = Downsampling(torch.from_numpy(kernel), factor, x.shape)
         # the convolution in float64, its result in float32: what scipy.ndimage makes of a float32 image
         y = operator.A(tensor(x).double()).float()[0].numpy()
-        return Item(image, tensor(x), tensor(add_color_noise(y, sigma, section.seed)), operator, sigma)
+        y = add_color_noise(y, sigma, section.seed)
+        return Item(image, tensor(x), tensor(y), operator, sigma, alike=(factor, kernel.tobytes()))
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Deblurring(ImageTask):
         y = add_color_noise(blurred[None].astype(np.float32) / np.float32(255), sigma, section.seed)
         if section.measurement == "published":
             y = np.rint(255 * np.clip(y, 0, 1)).astype(np.float32) / np.float32(255)
-        return Item(image, tensor(x), tensor(y), Blur(torch.from_numpy(kernel)), sigma)
+        return Item(image, tensor(x), tensor(y), Blur(torch.from_numpy(kernel)), sigma, alike=kernel.tobytes())
 
 
 TASKS: Mapping[str, Task] = MappingProxyType(

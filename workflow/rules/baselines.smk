@@ -14,9 +14,12 @@ rule train_epll:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=240,
     params:
         config=plan.config_file,
         code=plan.code("bench.epll_prior"),
     shell:
-        "python -m bench train_epll --output {output.prior} --threads {threads}"
-        " --config {params.config} 2>&1 | tee {log}"
+        "python -m bench train_epll --output {output.prior:q} --threads {threads}"
+        " --config {params.config:q} 2>&1 | tee {log:q}"

@@ -23,10 +23,12 @@ rule fetch_dataset:
     threads: 1
     resources:
         network=1,
+        mem_mb=1000,
+        runtime=240,
     params:
         registry=lambda wildcards: plan.dataset_digest(wildcards.dataset),
     shell:
-        "python -m bench fetch {wildcards.dataset} --manifest {output.manifest} 2>&1 | tee {log}"
+        "python -m bench fetch {wildcards.dataset:q} --manifest {output.manifest:q} 2>&1 | tee {log:q}"
 
 
 rule find_weights:
@@ -43,9 +45,11 @@ rule find_weights:
     threads: 1
     resources:
         network=1,
+        mem_mb=2000,
+        runtime=60,
     params:
         config=plan.config_file,
         chosen=lambda wildcards: plan.weights_key(wildcards.method),
     shell:
-        "python -m bench weights --task {wildcards.task} --method {wildcards.method}"
-        " --output {output.found} --config {params.config} 2>&1 | tee {log}"
+        "python -m bench weights --task {wildcards.task:q} --method {wildcards.method:q}"
+        " --output {output.found:q} --config {params.config:q} 2>&1 | tee {log:q}"

@@ -18,11 +18,13 @@ rule evaluate_method:
     threads: 1
     resources:
         gpu=plan.gpu,
+        mem_mb=8000,
+        runtime=720,
     params:
         config=plan.config_file,
         code=lambda wildcards: plan.evaluation_code(wildcards.method),
         part=lambda wildcards: plan.evaluation_part(**wildcards),
     shell:
-        "python -m bench evaluate --task {wildcards.task} --setting {wildcards.setting}"
-        " --method {wildcards.method} --output {output.csv} --threads {threads}"
-        " --config {params.config} 2>&1 | tee {log}"
+        "python -m bench evaluate --task {wildcards.task:q} --setting {wildcards.setting:q}"
+        " --method {wildcards.method:q} --output {output.csv:q} --threads {threads}"
+        " --config {params.config:q} 2>&1 | tee {log:q}"

@@ -20,10 +20,12 @@ rule prepare_mri:
     threads: 1
     resources:
         network=1,
+        mem_mb=8000,
+        runtime=720,
     params:
         config=plan.config_file,
         code=plan.code("bench.mri_prepare"),
         part=plan.mri_part(),
     shell:
-        "python -m bench prepare_mri --output {output.listing} --threads {threads}"
-        " --config {params.config} 2>&1 | tee {log}"
+        "python -m bench prepare_mri --output {output.listing:q} --threads {threads}"
+        " --config {params.config:q} 2>&1 | tee {log:q}"

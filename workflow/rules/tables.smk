@@ -49,9 +49,12 @@ rule make_table:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
     params:
         config=plan.config_file,
         code=plan.code("bench.tables", "bench.timing_table", "bench.layouts"),
         part=lambda wildcards: plan.table_part(wildcards.table),
     shell:
-        "python -m bench table {wildcards.table} --config {params.config} 2>&1 | tee {log}"
+        "python -m bench table {wildcards.table:q} --config {params.config:q} 2>&1 | tee {log:q}"

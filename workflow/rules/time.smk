@@ -19,11 +19,13 @@ rule time_method:
     resources:
         gpu=plan.gpu,
         timing=1,
+        mem_mb=8000,
+        runtime=720,
     params:
         config=plan.config_file,
         code=lambda wildcards: plan.timing_code(wildcards.method),
         part=lambda wildcards: plan.timing_part(**wildcards),
     shell:
-        "python -m bench time --task {wildcards.task} --setting {wildcards.setting}"
-        " --method {wildcards.method} --output {output.csv} --threads {threads}"
-        " --config {params.config} 2>&1 | tee {log}"
+        "python -m bench time --task {wildcards.task:q} --setting {wildcards.setting:q}"
+        " --method {wildcards.method:q} --output {output.csv:q} --threads {threads}"
+        " --config {params.config:q} 2>&1 | tee {log:q}"

@@ -19,12 +19,15 @@ rule pack_images:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         config=plan.config_file,
         code=plan.code("deal.patches"),
     shell:
-        "python -m bench pack --kind {wildcards.kind} --output {output.images}"
-        " --config {params.config} 2>&1 | tee {log}"
+        "python -m bench pack --kind {wildcards.kind:q} --output {output.images:q}"
+        " --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule train_deal:
@@ -43,11 +46,13 @@ rule train_deal:
         "../../environment.yml"
     threads: workflow.cores
     resources:
-        gpu=plan.gpu,
+        gpu=plan.train_gpus,
+        mem_mb=16000,
+        runtime=2880,
     params:
         config=plan.config_file,
         code=plan.code("bench.training_job"),
         part=lambda wildcards: plan.training_part(wildcards.kind),
     shell:
-        "python -m bench train --kind {wildcards.kind} --images {input.images} --output {output.weights}"
-        " --threads {threads} --config {params.config} 2>&1 | tee {log}"
+        "python -m bench train --kind {wildcards.kind:q} --images {input.images:q} --output {output.weights:q}"
+        " --threads {threads} --processes {resources.gpu} --config {params.config:q} 2>&1 | tee {log:q}"

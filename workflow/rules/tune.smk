@@ -23,14 +23,16 @@ rule tune_method:
     threads: 1
     resources:
         gpu=plan.gpu,
+        mem_mb=8000,
+        runtime=1440,
     params:
         config=plan.config_file,
         code=lambda wildcards: plan.tuning_code(wildcards.method),
         part=lambda wildcards: plan.tuning_part(**wildcards),
     shell:
-        "python -m bench tune --task {wildcards.task} --setting {wildcards.setting}"
-        " --method {wildcards.method} --output {output.trace} --threads {threads}"
-        " --config {params.config} 2>&1 | tee {log}"
+        "python -m bench tune --task {wildcards.task:q} --setting {wildcards.setting:q}"
+        " --method {wildcards.method:q} --output {output.trace:q} --threads {threads}"
+        " --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule draw_tuning:
@@ -46,7 +48,10 @@ rule draw_tuning:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
     params:
         code=plan.code("bench.tuning_figure"),
     shell:
-        "python -m bench draw_tuning {input.trace} 2>&1 | tee {log}"
+        "python -m bench draw_tuning {input.trace:q} 2>&1 | tee {log:q}"
