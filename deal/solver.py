@@ -214,7 +214,7 @@ def fixed_point_residual(system: NormalEquations, b: Tensor, x: Tensor, tol: flo
     size = norms(x).clamp(min=_TINY)
     if d is not None:
         r = r - A(d)
-    d, left = correction(A, r, P, 0.02, 200, 0.05 * tol * size, d)
+    d, left = correction(A, r, P, 0.05, 200, 0.05 * tol * size, d)
     return (norms(d) + norms(left)) / size
 
 

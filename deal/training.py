@@ -158,7 +158,8 @@ def loss_backward(
     dtype = torch.bfloat16 if config.precision == "bfloat16" else None
     norm, lmbda = model.W.squared_norm(), model.lmbda(sigma)
     with torch.no_grad():
-        system = NormalEquations(model, Identity(), sigma, lmbda.detach(), dtype, norm.detach())
+        plain = config.algorithm == "reference" and dtype is None
+        system = NormalEquations(model, Identity(), sigma, lmbda.detach(), dtype, norm.detach(), plain)
         d = iterate(system, y, outer - 1, config.algorithm, config.cg_tol, config.cg_iterations, config.inner)
 
     mask_filters, W = model.W_mask.bind(dtype=dtype), model.W.bind(norm.rsqrt(), dtype)
