@@ -88,10 +88,10 @@ def test_weights_that_cannot_be_had_are_a_reason(tmp_path: Path) -> None:
 
 
 def test_a_path_leads_from_its_start_to_the_fixed_point(tmp_path: Path) -> None:
-    found = small("denoise_gray", tmp_path)
+    found = small("denoise_gray", tmp_path, solver=SOLVER | {"tol": 1e-4})
     run, item = Run(found, "deal"), found.items[0]
     path = paths.follow(run, item, torch.zeros_like(item.x))
-    assert path.converged and path.residual <= 1e-3
+    assert path.converged and path.residual <= 1e-4
     assert len(path.psnr) == len(path.iterates) == len(path.change) + 1
     assert path.psnr[0] == pytest.approx(-10 * np.log10(float((item.x**2).mean())), abs=1e-4)
     assert path.psnr[-1] == pytest.approx(run.estimate(item).psnr, abs=0.05)
@@ -139,7 +139,8 @@ def test_deals_trace_comes_ever_closer_to_its_solution(tmp_path: Path) -> None:
     assert residual <= 1e-3 / error_time.TIGHTER
     trace = error_time.watch_deal(run, item, "fast", 60)
     distances = [float((z - x).norm() / x.norm()) for z in trace.estimates]
-    assert distances[-1] < 0.02 < distances[0]
+    assert distances[-1] < 0.3 * distances[0]
+    assert distances[-1] < 0.02
 
 
 def test_the_published_noise_is_used_where_it_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
