@@ -143,7 +143,9 @@ def test_deals_trace_comes_ever_closer_to_its_solution(tmp_path: Path) -> None:
     assert distances[-1] < 0.02
 
 
-def test_the_published_noise_is_used_where_it_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_noise_is_used_where_it_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     item = replace(small_items.item("denoise_gray", config(tmp_path), "sigma25"), image="test003")
     found = problems.Problem(config(tmp_path), "denoise_gray", "sigma25", (item,))
     y = np.random.RandomState(0).rand(*item.x.shape[2:])
@@ -157,7 +159,8 @@ def test_the_published_noise_is_used_where_it_can_be_had(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(registry, "locate", cannot)
     kept = problems._castle(found)
-    assert torch.equal(kept.items[0].y, item.y) and "that of the tables. (no network" in kept.notes[0]
+    assert torch.equal(kept.items[0].y, item.y) and "that of the tables" in kept.notes[0]
+    assert "no network" in capsys.readouterr().err
     other = replace(found, items=(replace(item, image="test004"),))
     assert problems._castle(other) is other
 
