@@ -88,10 +88,10 @@ def test_weights_that_cannot_be_had_are_a_reason(tmp_path: Path) -> None:
 
 
 def test_a_path_leads_from_its_start_to_the_fixed_point(tmp_path: Path) -> None:
-    found = small("denoise_gray", tmp_path)
+    found = small("denoise_gray", tmp_path, solver=SOLVER | {"tol": 1e-4})
     run, item = Run(found, "deal"), found.items[0]
     path = paths.follow(run, item, torch.zeros_like(item.x))
-    assert path.converged and path.residual <= 1e-3
+    assert path.converged and path.residual <= 1e-4
     assert len(path.psnr) == len(path.iterates) == len(path.change) + 1
     assert path.psnr[0] == pytest.approx(-10 * np.log10(float((item.x**2).mean())), abs=1e-4)
     assert path.psnr[-1] == pytest.approx(run.estimate(item).psnr, abs=0.05)
@@ -139,10 +139,13 @@ def test_deals_trace_comes_ever_closer_to_its_solution(tmp_path: Path) -> None:
     assert residual <= 1e-3 / error_time.TIGHTER
     trace = error_time.watch_deal(run, item, "fast", 60)
     distances = [float((z - x).norm() / x.norm()) for z in trace.estimates]
-    assert distances[-1] < 0.02 < distances[0]
+    assert distances[-1] < 0.3 * distances[0]
+    assert distances[-1] < 0.02
 
 
-def test_the_published_noise_is_used_where_it_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_published_noise_is_used_where_it_can_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     item = replace(small_items.item("denoise_gray", config(tmp_path), "sigma25"), image="test003")
     found = problems.Problem(config(tmp_path), "denoise_gray", "sigma25", (item,))
     y = np.random.RandomState(0).rand(*item.x.shape[2:])
@@ -156,7 +159,8 @@ def test_the_published_noise_is_used_where_it_can_be_had(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(registry, "locate", cannot)
     kept = problems._castle(found)
-    assert torch.equal(kept.items[0].y, item.y) and "that of the tables. (no network" in kept.notes[0]
+    assert torch.equal(kept.items[0].y, item.y) and "that of the tables" in kept.notes[0]
+    assert "no network" in capsys.readouterr().err
     other = replace(found, items=(replace(item, image="test004"),))
     assert problems._castle(other) is other
 

@@ -48,7 +48,7 @@ def at(model: deal.DEAL, x: torch.Tensor) -> frozen.Linearised:
 @pytest.fixture(scope="module")
 def dense(model: deal.DEAL, x: torch.Tensor) -> np.ndarray:
     """A(x) as a matrix, column by column from the model's own layers."""
-    L, sigma = model.W.squared_norm(), torch.tensor([SIGMA]).double()
+    L, sigma = model.W.squared_norm(), torch.tensor([SIGMA], dtype=torch.float64)
     mask, lmbda = model.mask(x, sigma), float(model.lmbda(sigma))
     columns = []
     for n in range(SIDE**2):
@@ -96,7 +96,7 @@ def test_eigenvalues_of_A_are_those_of_the_dense_matrix(at: frozen.Linearised, d
 
 
 def test_the_derivative_of_the_mask_is_that_of_autograd(model: deal.DEAL, at: frozen.Linearised) -> None:
-    sigma = torch.tensor([SIGMA]).double()
+    sigma = torch.tensor([SIGMA], dtype=torch.float64)
     z = torch.from_numpy(np.random.default_rng(1).standard_normal(at.m.shape))
     x = at.x.clone().requires_grad_()
     (expected,) = torch.autograd.grad(model.mask(x, sigma), x, z)
@@ -182,13 +182,13 @@ def test_splines_are_those_of_the_model(model: deal.DEAL) -> None:
     found = filters.splines(model)
     assert found["phi1"][0] == found["phi1"][-1]  # even
     middle = filters.CURVE // 2
-    assert found["t_wide"][middle] == 0
+    assert found["t_wide"][middle] == pytest.approx(0, abs=1e-12)
     for level, sigma in enumerate(filters.SIGMAS_255):
-        alpha = float(model.alpha(torch.tensor([sigma / 255]).double())[0, 7])
+        alpha = float(model.alpha(torch.tensor([sigma / 255], dtype=torch.float64))[0, 7])
         t = 0.05 * 37
-        expected = float(model.phi3(torch.tensor([alpha * t]).double()).clamp(0.01, 1)[0])
+        expected = float(model.phi3(torch.tensor([alpha * t], dtype=torch.float64)).clamp(0.01, 1)[0])
         assert found["phi_sigma"][level, 7, middle + 37] == pytest.approx(expected, rel=1e-6)
-    assert found["kappa"][-1] == pytest.approx(float(model.lmbda(torch.tensor([50 / 255]).double())[0]))
+    assert found["kappa"][-1] == pytest.approx(float(model.lmbda(torch.tensor([50 / 255], dtype=torch.float64))[0]))
 
 
 def test_pixels_lie_on_what_they_are_called_after() -> None:

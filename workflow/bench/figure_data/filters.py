@@ -79,11 +79,12 @@ def collect(config: Config, kind: str) -> tuple[dict[str, np.ndarray], dict[str,
 @torch.no_grad()
 def splines(deal: "DEAL") -> dict[str, np.ndarray]:
     """φ1 and φ2 on [−4, 4]; clip(φ3(α_c(σ)|t|), 0.01, 1) on [−10, 10], (levels, 128, points); κ on [0, 50]."""
-    small, wide = torch.linspace(-4, 4, CURVE).double(), torch.linspace(-10, 10, CURVE).double()
-    levels = torch.tensor(SIGMAS_255).double()
+    exact = torch.float64
+    small, wide = (torch.linspace(-end, end, CURVE, dtype=exact) for end in (4, 10))
+    levels = torch.tensor(SIGMAS_255, dtype=exact)
     alpha = deal.alpha(levels / 255)
     weight = deal.phi3(alpha[:, :, None] * wide).clamp(0.01, 1)
-    sigma = torch.linspace(0, 50, CURVE).double()
+    sigma = torch.linspace(0, 50, CURVE, dtype=exact)
     found = {"t_small": small, "t_wide": wide, "phi1": deal.phi1(small), "phi2": deal.phi2(small)}
     found |= {"phi_sigma": weight, "alpha": alpha, "sigma_255": sigma, "kappa": deal.lmbda(sigma / 255)}
     return {name: value.numpy() for name, value in found.items()}

@@ -1,5 +1,6 @@
 """The images that figures show, with their measurements: those of the tasks, chosen by the key `figures`."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -101,7 +102,8 @@ def _castle(problem: Problem) -> Problem:
     try:
         y = np.load(registry.locate(PUBLISHED_NOISE, problem.config), allow_pickle=False)
     except registry.MissingWeights as reason:
-        note = f"The authors' noisy image cannot be had; the noise is that of the tables. ({reason})"
+        print(f"{PUBLISHED_NOISE}: {reason}", file=sys.stderr)
+        note = "The authors' noisy image cannot be had; the noise is that of the tables."
         return replace(problem, notes=(note,))
     crop = problem.section.crop
     y = y.astype(np.float32).reshape(1, *y.shape[-2:])

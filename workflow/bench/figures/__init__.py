@@ -57,10 +57,15 @@ def caption(template: str, meta: Mapping[str, Any]) -> str:
         text += f" Stopped at the cap of updates, not converged: {', '.join(capped)}."
     reasons: dict[str, list[str]] = {}
     for label, reason in meta.get("missing", {}).items():
-        reasons.setdefault(reason, []).append(label)
+        reasons.setdefault(brief(reason), []).append(label)
     for reason, labels in reasons.items():
         text += f" Not shown: {', '.join(labels)} ({reason})."
     return text
+
+
+def brief(reason: str) -> str:
+    """A reason without addresses and what else follows a colon; the sidecar has it whole."""
+    return f"weights {reason.split(':')[0]}" if reason.startswith("cannot be downloaded:") else reason
 
 
 def draw(name: str, data: Mapping[str, np.ndarray], meta: Mapping[str, Any]):
