@@ -52,7 +52,7 @@ rule all:
 
 
 onstart:
-    plan.before_first_job((job.rule.name for job in workflow.dag.needrun_jobs()), workflow.dag.rule_dot())
+    plan.before_first_job(workflow.dag)
 
 
 onsuccess:

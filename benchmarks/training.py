@@ -4,7 +4,7 @@
     python benchmarks/training.py --batch 16 --patch 128 --device cuda      # the paper's batch
 
 `paper`: the authors' algorithm on PyTorch's convolutions, K_out drawn from 15 to 60. `fast`: the fast solver with the
-same K_out as a cap (both stop at a relative change of 1e-4). `short`: the fast solver with K_out from 2 to 5 and inexact
+same K_out as a cap (both stop at a relative change of 1e-4). `short`: the fast solver, K_out from 2 to 5 and inexact
 solves, as in workflow/config/train_cpu.yaml. The steps alternate; the loss tells whether they solve the same problem,
 the cosine is between their gradients. Times are comparable within one run of this script only.
 """

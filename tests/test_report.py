@@ -249,6 +249,13 @@ def test_the_graph_is_drawn_downwards_without_implied_edges(page: Element) -> No
     assert any(page.one("workflow").all("svg", "dag"))
 
 
+def test_the_graph_of_a_run_is_read_as_it_was_written() -> None:
+    labels, following = rulegraph.parse(rulegraph.dot(["a", "b", "b", "alone"], [("a", "b"), ("a", "b")]))
+    assert sorted(labels.values()) == ["a", "alone", "b"]
+    (edge,) = [(labels[first], labels[second]) for first, after in following.items() for second in after]
+    assert edge == ("a", "b")
+
+
 @pytest.mark.parametrize("dot", ["digraph {}", '0[label="a"]\n1[label="b"]\n0 -> 1\n1 -> 0'])
 def test_what_is_no_graph_is_refused(dot: str) -> None:
     with pytest.raises(ValueError, match=r"no rules|cycle"):

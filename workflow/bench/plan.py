@@ -2,13 +2,13 @@
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from bench import config as cfg
-from bench import configfile, datasets, figure_data, figures, holder, layouts, registry
+from bench import configfile, datasets, figure_data, figures, holder, layouts, registry, rulegraph
 from bench.devices import cuda_devices, refuse_cpu_by_accident
 from bench.errors import UserError
 from bench.figure_config import PUBLISHED_NOISE
@@ -266,15 +266,18 @@ class Plan:
         """GPUs that one training takes: 0 where there is none."""
         return self.gpu * self.config.train_gpus
 
-    def before_first_job(self, rules: Iterable[str], graph: str) -> None:
+    def before_first_job(self, dag: Any) -> None:
         """Check what only a real run needs, then write the resolved configuration that all jobs read.
 
-        `graph`, the rules of the run in the dot language, is left for the report.
+        The rules of `dag`, Snakemake's graph of jobs, are left in the dot language for the report.
         """
         with ending_in_one_line():
-            if "train_deal" in set(rules):
+            if "train_deal" in {job.rule.name for job in dag.needrun_jobs()}:
                 refuse_cpu_by_accident(self.config)
             configfile.write_resolved(self.config)
+            jobs = [job for job in dag.jobs if job.rule.output]  # the others are names of targets
+            needed = {(other.rule.name, job.rule.name) for job in jobs for other in dag.dependencies[job]}
+            graph = rulegraph.dot((job.rule.name for job in jobs), needed)
             write_text(Path(self.results, "rulegraph.dot"), graph)
             holder.take()
 

@@ -18,6 +18,14 @@ SWEEPS = 8
 Graph = dict[str, set[str]]  # node → those it leads to
 
 
+def dot(rules: Iterable[str], edges: Iterable[tuple[str, str]]) -> str:
+    """Rules and pairs (needed, needing) of them as a dot text like that of `--rulegraph`; equal pairs, equal text."""
+    names, pairs = sorted(set(rules)), sorted(set(edges))
+    lines = [f'{number}[label = "{name}"];' for number, name in enumerate(names)]
+    lines += [f"{names.index(first)} -> {names.index(second)}" for first, second in pairs]
+    return "\n\t".join(["digraph snakemake_dag {", *lines]) + "\n}\n"
+
+
 def parse(dot: str) -> tuple[dict[str, str], Graph]:
     """Node → label, and node → successors, of a dot text."""
     labels = dict(NODE.findall(dot))
