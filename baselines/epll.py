@@ -51,7 +51,7 @@ class Prior:
                 order = np.arange(SIDE * SIDE).reshape(SIDE, SIDE).T.ravel()
                 covariances = covariances[:, order][:, :, order]
             else:
-                with np.load(path, allow_pickle=False) as found:
+                with path.open("rb") as handle, np.load(handle, allow_pickle=False) as found:
                     weights, covariances = found["weights"], found["covariances"]
             return cls(*(torch.from_numpy(np.array(v, dtype=np.float64)) for v in (weights, covariances)), device)
         except Exception as error:  # numpy and scipy raise whatever their parsers stumble on

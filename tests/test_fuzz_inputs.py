@@ -100,6 +100,7 @@ def denoised(kind: str, shape: tuple[int, int], odd: str, sigma: float) -> None:
 MODELS: dict[str, deal.DEAL] = {}
 
 
+@pytest.mark.filterwarnings("ignore:.*stopped at its cap")  # of two iterations
 def test_deal_on_odd_images(tally: Tally) -> None:
     MODELS.update({kind: deal.load(kind) for kind in ("gray", "color")})
     denoised()

@@ -24,8 +24,16 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if options.debug or not _is_users(error):
             raise
+        _end_progress_bars()
         print(f"error: {_line(error)}", file=sys.stderr)
         return 2
+
+
+def _end_progress_bars() -> None:
+    """So that the error is a line of its own, not the end of a bar's."""
+    if (module := sys.modules.get("tqdm")) is not None:
+        for bar in list(getattr(module.tqdm, "_instances", ())):
+            bar.close()
 
 
 def _is_users(error: Exception) -> bool:

@@ -111,6 +111,8 @@ def _explain(error: ValidationError) -> tuple[tuple[str | int, ...], str]:
         return where, f"unknown key '{name}'{did_you_mean(str(where[-1]), _keys_at(where[:-1]))}"
     if found["type"] == "value_error":
         return where, str(found["ctx"]["error"])
+    if found["type"] == "invalid_key":
+        return where, f"the key {found['input']!r} is not text"
     if found["type"] == "missing":
         return where, f"{name} is missing"
     expected = _EXPECTED.get(found["type"], "").format(**found.get("ctx", {}))
@@ -151,7 +153,12 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from None
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise UserError(f"{path}: not valid YAML{line}: {problem}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text (byte {error.start + 1})") from None
+    except (ValueError, RecursionError) as error:  # a date that is none, brackets in brackets in brackets
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -183,7 +190,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"'{text}': expected key=value")
+            raise UserError(f"{text!r}: expected key=value")
         nested: Any = value
         for step in reversed(name.split(".")):
             nested = {step: nested}
