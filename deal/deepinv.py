@@ -127,7 +127,7 @@ def reconstructor(
         model: a `deal.DEAL`, or what `deal.load` takes.
         lmbda: λ; None is for `deepinv.physics.Denoising` alone, where it is κ(σ).
         sigma: told to the mask, images in [0, 1]; None: for `Denoising` its noise model's, else 15/255.
-        options: as `DEAL.solve`; the algorithm is the authors' for physics of deepinv, which know nothing of themselves.
+        options: as `DEAL.solve`; the authors' algorithm by default, but for `Denoising`.
 
     Raises:
         ImportError: deepinv is missing or cannot be imported, with the reason.
