@@ -100,7 +100,9 @@ class ReconstructorCore(nn.Module):
         sigma = sigma.reshape(-1) if isinstance(sigma, Tensor) else sigma
         # the solver knows more of its own identity, and so is faster
         operator = as_operator(Identity() if denoising else physics, y, self.model.channels)
-        return self.model.solve(y, operator, sigma, lmbda, **self.options).x
+        # the fast algorithm wants a start near the solution, which it makes from what an operator knows of itself
+        algorithm = "fast" if hasattr(operator, "approximate_normal_spectrum") else "reference"
+        return self.model.solve(y, operator, sigma, lmbda, **{"algorithm": algorithm, **self.options}).x
 
 
 def denoiser(model: DEAL | str = "gray", **options) -> nn.Module:
@@ -125,7 +127,7 @@ def reconstructor(
         model: a `deal.DEAL`, or what `deal.load` takes.
         lmbda: λ; None is for `deepinv.physics.Denoising` alone, where it is κ(σ).
         sigma: told to the mask, images in [0, 1]; None: for `Denoising` its noise model's, else 15/255.
-        options: as `DEAL.solve`.
+        options: as `DEAL.solve`; the authors' algorithm by default, but for `Denoising`.
 
     Raises:
         ImportError: deepinv is missing or cannot be imported, with the reason.

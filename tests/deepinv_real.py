@@ -93,13 +93,13 @@ def main() -> None:
     # a mask on pixels, and MRI, whose images deepinv keeps as two channels
     inpainting = dinv.physics.Inpainting(img_size=(1, 32, 32), mask=0.6)
     y = inpainting.A(x)
-    filled = reconstructor(model, lmbda=0.05, tol=1e-2)(y, inpainting)
+    filled = reconstructor(model, lmbda=0.05, tol=1e-3)(y, inpainting)
     found["inpainting"] = [psnr(y, x), psnr(filled, x)]
     mask = torch.zeros(1, 2, 32, 32)
     mask[..., ::2] = mask[..., 12:20] = 1
     mri = dinv.physics.MRI(mask=mask, img_size=(32, 32))
     y = mri.A(torch.cat([x, torch.zeros_like(x)], 1))
-    found["mri"] = [psnr(mri.A_adjoint(y)[:, :1], x), psnr(reconstructor(model, lmbda=0.05, tol=1e-2)(y, mri), x)]
+    found["mri"] = [psnr(mri.A_adjoint(y)[:, :1], x), psnr(reconstructor(model, lmbda=0.05, tol=1e-3)(y, mri), x)]
 
     # plug-and-play of deepinv with this denoiser
     y = theirs.A(x) + 2.55 / 255 * torch.randn_like(x)

@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCH = ROOT / "workflow" / "bench"
-DEAL_EXTRAS = {"deal/cli/kernels.py": {"scipy"}, "deal/deepinv.py": {"deepinv"}}  # optional, with a line that says what to install
+# Optional, imported where they are used, with a line that says what to install.
+DEAL_EXTRAS = {"deal/cli/kernels.py": {"scipy"}, "deal/deepinv.py": {"deepinv"}}
 DEAL_MAY = {"deal", "torch", "numpy", "safetensors", "PIL", "h5py", "tqdm"}
 # Rooms of the benchmark that may know the method and the baselines; every other one asks bench.registry.
 BENCH_MAY = {

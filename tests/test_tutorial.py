@@ -25,7 +25,9 @@ def executed(tmp_path_factory):
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
         folder = {"metadata": {"path": str(tmp_path_factory.mktemp("work"))}}  # needs nothing beside itself
-        return NotebookClient(notebook, timeout=500, kernel_name="python3", resources=folder).execute()
+        return NotebookClient(
+            notebook, timeout=500, kernel_name="python3", resources=folder, coalesce_streams=True
+        ).execute()
 
 
 def test_it_runs_and_shows_pictures(executed):
