@@ -152,8 +152,8 @@ class Plan:
             return self.code(f"bench.figures.{figures.checked(name)}")
 
     def shown(self) -> list[str]:
-        """What the report shows: all tables and figures, and the trainings if they belong to the run."""
-        return [*self.tables(), *self.figures(), *(self.trained() if self.config.shows_training() else [])]
+        """What the report shows besides figures: all tables, and the trainings if they belong to the run."""
+        return [*self.tables(), *(self.trained() if self.config.shows_training() else [])]
 
     def shown_part(self, *templates: str) -> str:
         """Digest of which tables are shown under which titles, and of the files in `workflow/report` that say how."""

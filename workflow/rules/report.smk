@@ -16,6 +16,7 @@ rule paper:
 rule make_report:
     input:
         shown=plan.shown(),
+        figures=plan.figures(),
     output:
         page=f"{plan.results}/report.html",
     log:
@@ -30,12 +31,14 @@ rule make_report:
         code=plan.code("bench.report"),
         part=plan.shown_part("report.html.j2", "report.css", "report.js"),
     shell:
-        "python -m bench report --output {output.page} --config {params.config} 2>&1 | tee {log}"
+        "python -m bench report --output {output.page} --figures {input.figures} --config {params.config}"
+        " 2>&1 | tee {log}"
 
 
 rule write_paper:
     input:
-        shown=[*plan.tables(), *plan.figures()],
+        shown=plan.tables(),
+        figures=plan.figures(),
     output:
         tables=f"{plan.results}/paper/tables.tex",
         figures=f"{plan.results}/paper/figures.tex",
@@ -52,4 +55,4 @@ rule write_paper:
         code=plan.code("bench.paper"),
         part=plan.shown_part(),
     shell:
-        "python -m bench paper --config {params.config} 2>&1 | tee {log}"
+        "python -m bench paper --figures {input.figures} --config {params.config} 2>&1 | tee {log}"
