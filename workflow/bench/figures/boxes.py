@@ -13,7 +13,8 @@ FILLS = {"data": "#F0F0F0", "linear": "#D6E8F5", "nonlinear": "#FBE3D2", "solve"
 
 def canvas(height: float) -> tuple[Figure, Axes]:
     """A page-wide drawing area without axes."""
-    figure = Figure(figsize=(style.PAGE, height), layout="none")
+    figure = style.figure(height)
+    figure.set_layout_engine("none")  # a placeholder: with no engine at all, saving would bring back the style's
     axes = figure.add_axes([0, 0, 1, 1])
     axes.set(xlim=(0, style.PAGE), ylim=(0, height))
     axes.set_axis_off()

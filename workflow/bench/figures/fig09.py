@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from bench.figures import panels, style
 
 TITLE = "Deblurring, methods compared"
-CAPTION = """Deblurring of {images} ({dataset}), {setting}: the kernel, enlarged, is the inset of the original; PSNR and
-SSIM below each image.{notes}"""
+CAPTION = """Deblurring of {images} ({dataset}), {setting}: the kernel, enlarged and on a scale of square roots, is
+the inset of the original; PSNR and SSIM below each image.{notes}"""
 ALT = """{images}, each blurred and then deblurred by all methods, with PSNR and SSIM."""
 MOST = 6
 
@@ -39,8 +39,8 @@ def draw(data: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Figure:
 
 
 def _kernel(axes: Any, kernel: np.ndarray) -> None:
-    """The kernel in the lower left corner, white at its largest value."""
+    """The kernel in the lower left corner, white at its largest value; the root lets the faint parts be seen."""
     inset = axes.inset_axes([0, 0, 0.34, 0.34])
-    style.image(inset, kernel, vmax=float(kernel.max()))
+    style.image(inset, np.sqrt(kernel / kernel.max()))
     for spine in inset.spines.values():
         spine.set(visible=True, color=style.MARK, linewidth=0.9)

@@ -84,7 +84,7 @@ def colours(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
 def score(psnr: float, ssim: float | None = None) -> str:
     """`28.21 dB, 0.831`; PSNR of the truth is infinite."""
     text = "∞" if math.isinf(psnr) else f"{psnr:.2f} dB"
-    return text if ssim is None or math.isinf(psnr) else f"{text}, {ssim:.3f}"
+    return text if ssim is None or math.isinf(psnr) else f"{text}, {ssim:.3f}".replace("-", "−")
 
 
 def image(axes: Axes, pixels: np.ndarray, label: str = "", **options: Any):
