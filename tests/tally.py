@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "reliability.md"
-CACHE = ROOT / ".pytest_cache" / "d" / "reliability"
+CACHE = ROOT / ".pytest_cache" / "v" / "reliability"
 BEGIN, END = "<!-- counts: python tests/tally.py -->\n", "<!-- end of counts -->"
 KINDS = {
     "kill": "SIGKILLs survived",

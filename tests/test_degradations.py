@@ -120,7 +120,7 @@ def test_generated_shakes_are_motion_blurs(index: int) -> None:
     assert kernel.max() < 0.15, "no pixel holds most of the path"
 
 
-def test_kernel_files_that_are_not_there_or_broken(tmp_path: Path) -> None:
+def test_kernel_files_that_are_not_there_or_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for make, name in ((kernels.gaussian, "kernels_12.mat"), (kernels.motion, "Levin09.mat")):
         with pytest.raises(
             UserError, match=r"dpir_kernels has not been fetched \(python -m bench fetch dpir_kernels\)"
@@ -129,7 +129,10 @@ def test_kernel_files_that_are_not_there_or_broken(tmp_path: Path) -> None:
         path = next(f for f in datasets.get("dpir_kernels").files if f.name == name).path(tmp_path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"no kernels at all" * 20)
-        with pytest.raises(UserError, match=f"{name}: cannot be read as the"):
+        with pytest.raises(UserError, match=f"{name} is damaged: expected sha256"):
+            make(0, "dpir_kernels", tmp_path)
+        with monkeypatch.context() as patched, pytest.raises(UserError, match=f"{name}: cannot be read as the"):
+            patched.setattr(kernels, "mismatch", lambda file, path: None)
             make(0, "dpir_kernels", tmp_path)
 
 

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from tally import Tally
 
 from bench import fetch, transfer
 from bench.errors import UserError
@@ -144,13 +145,16 @@ def part_of(file: File, cache: Path) -> Path:
         ("ignore range", [None, f"bytes={HALF}-"]),
     ],
 )
-def test_right_bytes_arrive(server: Server, tmp_path: Path, manner: str, requests: list[str | None]) -> None:
+def test_right_bytes_arrive(
+    server: Server, tmp_path: Path, manner: str, requests: list[str | None], tally: Tally
+) -> None:
     file = server.offer("/a/b.png", manner=manner)
     (path,) = download([file], tmp_path)
     assert path == tmp_path / server.url.removeprefix("http://") / "a/b.png"
     assert path.read_bytes() == CONTENT
     assert files_in(tmp_path) == {file.location}
     assert server.asked["/a/b.png"] == requests
+    tally("server", "drops, stalls, busy and odd answers overcome")
 
 
 def test_redirects_to_http_are_followed(server: Server, tmp_path: Path) -> None:
@@ -269,7 +273,7 @@ def test_two_downloads_of_one_file_at_once(server: Server, tmp_path: Path) -> No
         ("redirect ftp://127.0.0.1/x.png", "other than http or https: refused"),
     ],
 )
-def test_wrong_answers_leave_nothing(server: Server, tmp_path: Path, manner: str, message: str) -> None:
+def test_wrong_answers_leave_nothing(server: Server, tmp_path: Path, manner: str, message: str, tally: Tally) -> None:
     file = server.offer("/x.png", manner=manner)
     with pytest.raises(UserError, match=r"/x\.png") as caught:
         download([file], tmp_path)
@@ -277,18 +281,20 @@ def test_wrong_answers_leave_nothing(server: Server, tmp_path: Path, manner: str
     assert "\n" not in str(caught.value)
     assert files_in(tmp_path) == set()
     assert len(server.asked["/x.png"]) == 1  # trying again would not mend it
+    tally("server", "wrong answers refused")
 
 
 @pytest.mark.parametrize("manner", ["busy", "drop always", "no length"])
-def test_what_does_not_get_better_is_given_up(server: Server, tmp_path: Path, manner: str) -> None:
+def test_what_does_not_get_better_is_given_up(server: Server, tmp_path: Path, manner: str, tally: Tally) -> None:
     file = server.offer("/x.png", manner=manner)
     with pytest.raises(UserError, match="DEAL_MIRROR"):
         download([file], tmp_path)
     assert not file.path(tmp_path).exists()
     assert len(server.asked["/x.png"]) <= transfer.ATTEMPTS + 1
+    tally("server", "servers given up")
 
 
-def test_other_bytes_of_the_right_length(server: Server, tmp_path: Path) -> None:
+def test_other_bytes_of_the_right_length(server: Server, tmp_path: Path, tally: Tally) -> None:
     file = server.offer("/x.png")
     other = CONTENT[:-1] + b"!"
     server.contents["/x.png"] = other
@@ -299,6 +305,7 @@ def test_other_bytes_of_the_right_length(server: Server, tmp_path: Path) -> None
     assert f"expected sha256 {file.sha256} ({len(CONTENT)} bytes)" in message
     assert f"found {hashlib.sha256(other).hexdigest()} ({len(CONTENT)} bytes)" in message
     assert files_in(tmp_path) == set()
+    tally("server", "wrong answers refused")
 
 
 def test_one_bad_file_does_not_stop_the_others(server: Server, tmp_path: Path) -> None:
@@ -425,7 +432,9 @@ def test_an_unknown_hash_is_recorded_and_binding(server: Server, tmp_path: Path)
 
 
 @pytest.mark.parametrize("manner", ["web page", "pointer", "empty"])
-def test_an_unknown_hash_does_not_make_everything_welcome(server: Server, tmp_path: Path, manner: str) -> None:
+def test_an_unknown_hash_does_not_make_everything_welcome(
+    server: Server, tmp_path: Path, manner: str, tally: Tally
+) -> None:
     content = {"pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "empty": b""}.get(
         manner, CONTENT
     )
@@ -433,6 +442,7 @@ def test_an_unknown_hash_does_not_make_everything_welcome(server: Server, tmp_pa
     with pytest.raises(UserError, match=r"w\.pth"):
         download([file], tmp_path)
     assert files_in(tmp_path) == set()
+    tally("server", "wrong answers refused")
 
 
 @pytest.mark.parametrize("changed", [False, True])

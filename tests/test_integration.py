@@ -1,7 +1,9 @@
 """Profiles and the scripts under tests/integration: what can be checked without a cluster."""
 
+import importlib.util
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,26 @@ def test_every_rule_that_runs_asks_for_time_and_memory() -> None:
                 assert "mem_mb=" in rule and "runtime=" in rule, rule.split(":")[0]
                 asked.add(rule.split(":")[0])
     assert asked >= RULES
+
+
+def test_profiles_have_keys_that_snakemake_knows() -> None:
+    """Every key is an option of Snakemake or of the plug-ins that are installed."""
+    from snakemake.cli import get_argument_parser
+
+    known = get_argument_parser()._option_string_actions
+    for name, profile in profiles().items():
+        if name == "default" or importlib.util.find_spec(f"snakemake_executor_plugin_{name}") is not None:
+            assert [key for key in profile if f"--{key}" not in known] == [], name
+
+
+def test_a_dry_run_for_slurm() -> None:
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        pytest.skip("needs snakemake-executor-plugin-slurm: pip install '.[cluster]'")
+    command = [sys.executable, "-m", "snakemake", "table1", "-n", "--nolock", "--quiet", "rules"]
+    command += ["--workflow-profile", "profiles/slurm", "--configfile", "tests/integration/small.yaml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "evaluate_method" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "tests/integration").glob("*.sh")), ids=lambda p: p.name)
