@@ -6,6 +6,7 @@ conditions").
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from deal.linear import Operator
@@ -19,7 +20,7 @@ class CroppedBlur(Operator):
         kernel: (h, w) as for `deal.Blur`.
         shape: (…, H, W) of the picture y; x is (B, C, H + h − 1, W + w − 1).
 
-    `squared_norm` is a bound of ‖A‖². `crop` takes the part of x that y shows.
+    `squared_norm` is a bound of ‖A‖². `crop` takes the part of x that y shows, `extend` makes a start.
     """
 
     def __init__(self, kernel: Tensor, shape: torch.Size):
@@ -33,6 +34,15 @@ class CroppedBlur(Operator):
         """(B, C, H + h − 1, W + w − 1) → (B, C, H, W)."""
         (top, left), (height, width) = self._start, self.size
         return x[..., top : top + height, left : left + width]
+
+    def extend(self, y: Tensor) -> Tensor:
+        """y continued by its outermost pixels, (B, C, H, W) → (B, C, H + h − 1, W + w − 1): the `x0` of a solve.
+
+        Aᵀy is dark at the edges, a border that the mask would take for one of the scene.
+        """
+        (top, left), (height, width) = self._start, self.grid
+        bottom, right = height - self.size[0] - top, width - self.size[1] - left
+        return F.pad(y, (left, right, top, bottom), mode="replicate")
 
     def A(self, x: Tensor) -> Tensor:
         """(B, C, H + h − 1, W + w − 1) → (B, C, H, W)."""

@@ -42,6 +42,15 @@ def test_crop_is_the_part_that_the_picture_shows():
     assert torch.allclose(operator.A(x), operator.crop(x)) and operator.crop(x).shape == (1, 1, 6, 7)
 
 
+@pytest.mark.parametrize("sides", [(3, 5), (4, 1), (6, 7)])
+def test_extending_is_undone_by_cropping(sides):
+    operator = CroppedBlur(torch.ones(sides), (6, 7))
+    y = torch.rand(1, 3, 6, 7, generator=GENERATOR)
+    x = operator.extend(y)
+    assert x.shape[-2:] == operator.grid and torch.equal(operator.crop(x), y)
+    assert x[0, 0, 0, 0] == y[0, 0, 0, 0] and x[0, 0, -1, -1] == y[0, 0, -1, -1]
+
+
 def test_approximate_spectrum_is_the_nearest_circulants():
     kernel = torch.rand(3, 3, generator=GENERATOR, dtype=torch.float64)
     operator = CroppedBlur(kernel, (5, 4))
@@ -64,6 +73,7 @@ def test_a_scene_that_is_not_periodic_is_deblurred_without_ringing():
     truth = operator.crop(scene)
     errors = []
     for H in (operator, deal.Blur(kernel)):
-        x = model.solve(y, H, 15 / 255, 0.5, tol=1e-2).x
+        x0 = operator.extend(y) if H is operator else None
+        x = model.solve(y, H, 15 / 255, 0.5, tol=1e-2, x0=x0).x
         errors.append(float((operator.crop(x) if H is operator else x).sub(truth).abs().max()))
     assert errors[0] < 0.1 < errors[1]

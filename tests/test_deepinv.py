@@ -62,17 +62,17 @@ def test_denoiser_takes_sigma_in_every_shape(model, image, sigma):
 
 
 def test_every_image_has_its_sigma(model, image):
-    found = interface.DenoiserCore(model, tol=1e-5)(image, torch.tensor([0.05, 0.15]))
+    found = interface.DenoiserCore(model, tol=1e-4)(image, torch.tensor([0.05, 0.15]))
     for n, sigma in enumerate((0.05, 0.15)):
-        alone = model.denoise(image[n : n + 1], sigma, tol=1e-5, clip=False)
-        assert torch.allclose(found[n : n + 1], alone, atol=1e-3)
+        alone = model.denoise(image[n : n + 1], sigma, tol=1e-4, clip=False)
+        assert torch.allclose(found[n : n + 1], alone, atol=5e-3)
 
 
 def test_a_gray_model_takes_channels_one_by_one(model, image):
     two = torch.cat([image, image.flip(-1)], 1)
-    found = interface.DenoiserCore(model, tol=1e-5)(two, torch.tensor([0.1, 0.1]))
+    found = interface.DenoiserCore(model, tol=1e-4)(two, torch.tensor([0.1, 0.1]))
     assert found.shape == two.shape
-    assert torch.allclose(found[:, 1:], model.denoise(image.flip(-1), 0.1, tol=1e-5, clip=False), atol=1e-3)
+    assert torch.allclose(found[:, 1:], model.denoise(image.flip(-1), 0.1, tol=1e-4, clip=False), atol=5e-3)
 
 
 def test_reconstructor_takes_the_noise_level_of_denoising(model, image):

@@ -206,6 +206,8 @@ def _reconstruct(options, picture: files.Picture, make, noise: float, mask_sigma
     shape = tuple(operator.A_adjoint(y).shape[1:])
     network = solving.model(options, shape[0], where)
     x0 = solving.start(options.x0, shape, where)
+    if x0 is None and hasattr(operator, "extend"):
+        x0 = operator.extend(y)
     clip = options.output.suffix.lower() != ".npy"
     solution = solving.solve(options, network, y, operator, mask_sigma / 255, lmbda, shape, x0, clip=clip)
     x = operator.crop(solution.x) if hasattr(operator, "crop") else solution.x
