@@ -99,7 +99,7 @@ def test_a_figure_is_made_from_its_own_data(name: str, collected, tmp_path: Path
 
     data, meta, _ = figures.load(source)
     with style.context():
-        _, found = made_figures.drawn(figures.draw(name, data, meta), 100)
+        _, found = made_figures.drawn(figures.draw(name, data, meta | {"zoom": about["zoom"]}), 100)
     width, height = 100 * about["width_in"], 100 * about["height_in"]
     assert len(found) >= 3
     assert made_figures.mistakes(found, width, height) == []

@@ -126,13 +126,15 @@ rule collect_figure:
     threads: 1
     resources:
         gpu=plan.gpu,
+        mem_mb=8000,
+        runtime=720,
     params:
         config=plan.config_file,
         code=lambda wildcards: plan.figure_data_code(wildcards.figure),
         part=lambda wildcards: plan.figure_part(wildcards.figure),
     shell:
-        "python -m bench figure-data {wildcards.figure} --output {output.data} --threads {threads}"
-        " --config {params.config} 2>&1 | tee {log}"
+        "python -m bench figure-data {wildcards.figure:q} --output {output.data:q} --threads {threads}"
+        " --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule draw_figure:
@@ -149,9 +151,12 @@ rule draw_figure:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=20,
     params:
         code=lambda wildcards: plan.figure_code(wildcards.figure),
         zoom=lambda wildcards: plan.figure_zoom(wildcards.figure),
     shell:
-        "python -m bench figure {wildcards.figure} --data {input.data} --output {output.png} {params.zoom}"
-        " 2>&1 | tee {log}"
+        "python -m bench figure {wildcards.figure:q} --data {input.data:q} --output {output.png:q} {params.zoom}"
+        " 2>&1 | tee {log:q}"

@@ -26,13 +26,16 @@ rule make_report:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
     params:
         config=plan.config_file,
         code=plan.code("bench.report"),
         part=plan.shown_part("report.html.j2", "report.css", "report.js"),
     shell:
-        "python -m bench report --output {output.page} --figures {input.figures} --config {params.config}"
-        " 2>&1 | tee {log}"
+        "python -m bench report --output {output.page:q} --figures {input.figures:q} --config {params.config:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule write_paper:
@@ -50,9 +53,12 @@ rule write_paper:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=20,
     params:
         config=plan.config_file,
         code=plan.code("bench.paper"),
         part=plan.shown_part(),
     shell:
-        "python -m bench paper --figures {input.figures} --config {params.config} 2>&1 | tee {log}"
+        "python -m bench paper --figures {input.figures:q} --config {params.config:q} 2>&1 | tee {log:q}"
