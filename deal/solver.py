@@ -214,7 +214,7 @@ def fixed_point_residual(system: NormalEquations, b: Tensor, x: Tensor, tol: flo
     size = norms(x).clamp(min=_TINY)
     if d is not None:
         r = r - A(d)
-    d, left = correction(A, r, P, 0.05, 200, 0.05 * tol * size, d)
+    d, left = correction(A, r, P, 0.02, 200, 0.05 * tol * size, d)
     return (norms(d) + norms(left)) / size
 
 
@@ -330,8 +330,11 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
         elif plain > 0:
             x, plain = x + damping * f, plain - 1
         elif since_best >= _PATIENCE:
-            x, plain, patience = x + damping * f, patience, 2 * patience
-            eta, since_best = max(eta / 2, 0.05), 0
+            # Several times in vain: perhaps rounding, or a map that is not contractive here; then shorter steps.
+            damping = damping / 2 if eta <= 0.02 else damping
+            eta = max(eta / 4, 0.01)
+            x, plain, patience = x + damping * f, patience, min(2 * patience, 8)
+            since_best = 0
             mixing.clear()
         else:
             x = mixing.step(x, damping * f)
