@@ -35,7 +35,7 @@ def draw(data: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Figure:
     if algorithms:
         right.set(yscale="log", ylabel="‖x − x*‖ / ‖x*‖")
         style.log_ticks(right.yaxis)
-        right.legend(title="DEAL", title_fontsize=style.SIZE)
+        right.legend(title="DEAL", title_fontsize=style.SIZE, loc="lower left")
     else:
         right.text(0.5, 0.5, "DEAL could not be run", ha="center", va="center", transform=right.transAxes)
     for axes in (left, right):

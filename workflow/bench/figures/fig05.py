@@ -24,8 +24,9 @@ def draw(data: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Figure:
     shown[1] = (_enlarged(data["y"], shown[0][0].shape), "Low resolution", "")
     columns = panels.columns_for(len(shown), MOST)
     rows = -(-len(shown) // columns)
-    side, start = min(style.PAGE / columns, 1.55), 1.08
-    heights = [rows * (side + 0.32), 1.45, 2 * start + 0.34]
+    side, start = min(style.PAGE / columns, 1.55), 1.2
+    aspect = shown[0][0].shape[-2] / shown[0][0].shape[-1]
+    heights = [rows * (side * aspect + 0.32), 1.45, 2 * start * aspect + 0.34]
     figure = style.figure(sum(heights))
     above, middle, below = figure.subfigures(3, 1, height_ratios=heights)
     axes = above.subplots(rows, columns, squeeze=False)

@@ -21,5 +21,5 @@ def draw(data: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Figure:
     axes = figure.subplots()
     starts = meta["starts"]
     paths.changes(axes, [data[f"change{j}"] for j in range(len(starts))], starts, meta["tol"])
-    axes.legend(title="x₀", title_fontsize=style.SIZE)
+    axes.legend(title="x₀", title_fontsize=style.SIZE, loc="upper right")
     return figure
