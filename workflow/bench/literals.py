@@ -1,6 +1,8 @@
 """What a module says of itself, read without importing it, so that dry runs load neither torch nor matplotlib."""
 
 import ast
+import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,15 @@ from bench.errors import UserError
 
 def literals(path: Path) -> dict[str, Any]:
     """The literal constants of a module, read without importing it."""
+    return copy.deepcopy(_parsed(path, path.read_bytes()))
+
+
+@cache
+def _parsed(path: Path, source: bytes) -> dict[str, Any]:
+    """Once for each state of the file."""
     found = {}
     try:
-        tree = ast.parse(path.read_bytes())
+        tree = ast.parse(source)
     except SyntaxError as error:
         raise UserError(f"{path}: line {error.lineno}: {error.msg}") from None
     for statement in tree.body:

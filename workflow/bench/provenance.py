@@ -83,11 +83,15 @@ def _without_docstrings(tree: ast.AST) -> ast.AST:
     return tree
 
 
-def _tree(path: Path) -> ast.AST:
+@cache
+def _parsed(path: Path, source: bytes, module: str) -> tuple[frozenset[str], str]:
+    """What `module` imports, and its syntax tree without docstrings as text; once for each state of its file."""
     try:
-        return ast.parse(path.read_bytes())
+        tree = ast.parse(source)
     except SyntaxError as error:
         raise UserError(f"{path}: line {error.lineno}: {error.msg}") from None
+    names = _imported(tree, module, path.name == "__init__.py")
+    return frozenset(names), ast.dump(_without_docstrings(tree))
 
 
 def _imported(tree: ast.AST, module: str, is_package: bool) -> set[str]:
@@ -122,7 +126,7 @@ def closure(modules: Iterable[str], without: Sequence[str] = AROUND) -> list[str
         found.add(module)
         if (parent := module.rpartition(".")[0]) and parent not in without:
             around.add(parent)
-        names = _imported(_tree(path), module, path.name == "__init__.py")
+        names, _ = _parsed(path, path.read_bytes(), module)
         todo += [name for name in names if name.split(".")[0] in followed]
     return sorted(found | around)
 
@@ -141,7 +145,8 @@ def code_digest(modules: Iterable[str], without: Sequence[str] = AROUND) -> str:
     for name in closure(names, without):
         path = module_path(name)
         assert path is not None
-        total.update(f"{name}\n{ast.dump(_without_docstrings(_tree(path)))}\n".encode())
+        _, dump = _parsed(path, path.read_bytes(), name)
+        total.update(f"{name}\n{dump}\n".encode())
     return total.hexdigest()[:16]
 
 
