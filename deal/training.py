@@ -55,7 +55,10 @@ class TrainConfig:
         kind: "gray" or "color".
         phases: the schedule.
         batch, patch: patches a step (over all GPUs) and their side in pixels.
-        sigma_max_255: noise levels are uniform on [0, sigma_max_255], 0-255 units.
+        sigma_max_255: noise levels lie in [0, sigma_max_255], 0-255 units.
+        sigma_power: they are sigma_max_255 · uᵖ with u uniform on [0, 1]: 1 is the paper, more favours low ones.
+        loss_power: a patch's squared error is weighed by (25 / max(σ, 3))ᵖ, σ in 0-255 units: 0 is the paper's loss, at
+            about 1.3 every noise level counts alike in dB.
         gamma: weight of the mask-change and TV⁽²⁾ terms.
         mask_every: evaluate the mask-change term every so many steps, weighted by that number.
         outer: range of the number of updates K_out, drawn uniformly, ends included.
@@ -82,6 +85,8 @@ class TrainConfig:
     batch: int = 16
     patch: int = 128
     sigma_max_255: float = 50.0
+    sigma_power: float = 1.0
+    loss_power: float = 0.0
     gamma: float = 1e-4
     mask_every: int = 1
     outer: tuple[int, int] = (15, 60)
@@ -148,7 +153,8 @@ def loss_backward(
 ) -> StepRecord:
     """Add the gradient of the three-part loss to the parameters of `model`.
 
-    loss = 1/B Σ ‖x_K − x‖² + γ/N ‖M(x_K) − M(x_{K−1})‖²/B + γ TV⁽²⁾(splines), the squared error summed over pixels.
+    loss = 1/B Σ w(σ) ‖x_K − x‖² + γ/N ‖M(x_K) − M(x_{K−1})‖²/B + γ TV⁽²⁾(splines), the squared error summed over
+    pixels and w = 1 in the paper.
 
     Args:
         x, y: clean and noisy patches (B, C, H, W).
@@ -172,7 +178,7 @@ def loss_backward(
     output = c - (regular - regular.detach())
     output.register_hook(lambda g: solve_linear(g, g))
 
-    data = (output - x).square().sum() / len(x)
+    data = ((output - x).square().sum((1, 2, 3)) * _loss_weights(sigma, config.loss_power)).sum() / len(x)
     tv2 = sum(s.second_order_variation() for s in (model.phi1, model.phi2, model.phi3, model.kappa, model.scaling))
     loss = data + config.gamma * tv2
     change = torch.zeros(())
@@ -181,6 +187,11 @@ def loss_backward(
         loss = loss + config.gamma * config.mask_every * change
     loss.backward()
     return StepRecord(loss.item(), data.item(), change.item(), tv2.item(), outer)
+
+
+def _loss_weights(sigma: Tensor, power: float) -> Tensor:
+    """Weights (B,) of the squared errors of patches with noise levels `sigma`, 1 at 25/255."""
+    return (25 / (255 * sigma).clamp(min=3)) ** power
 
 
 def _linear_solver(system: NormalEquations, m2: Tensor, shape: torch.Size, config: TrainConfig) -> Callable:
@@ -266,7 +277,7 @@ def make_batch(data: PackedImages, config: TrainConfig, step: int, rank: int, wo
     rng = np.random.default_rng([config.seed, step, rank + 1])
     count = (phase.batch or config.batch) // world
     x = data.sample(rng, count, phase.patch or config.patch).astype(np.float32) / 255
-    sigma = (rng.uniform(0, config.sigma_max_255, count) / 255).astype(np.float32)
+    sigma = (config.sigma_max_255 * rng.uniform(0, 1, count) ** config.sigma_power / 255).astype(np.float32)
     y = x + sigma[:, None, None, None] * rng.standard_normal(x.shape, dtype=np.float32)
     return torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(sigma), outer
 

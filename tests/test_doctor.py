@@ -107,7 +107,8 @@ def config(tmp_path, **keys) -> Config:
     return load([str(bench_command.ROOT / "config.yaml")]).model_copy(update={**few, **keys})
 
 
-def test_missing_data_and_how_to_get_it(tmp_path):
+def test_missing_data_and_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("DEAL_MIRROR", raising=False)
     found = list(bench_doctor.data(config(tmp_path)))
     text = "\n".join(f"{state} {line}" for state, line in found)
     assert "warn bsd68: 68 of 68 files to download" in text and "warn dncnn_gray_15: 1 of 1 files" in text

@@ -265,3 +265,11 @@ def test_bad_packs(tmp_path):
     (tmp_path / "bad").write_bytes(b"not packed")
     with pytest.raises(ValueError, match="not a file of packed training images"):
         PackedImages(tmp_path / "bad")
+
+
+def test_weights_of_the_loss_and_choice_of_noise_levels():
+    from deal.training import _loss_weights
+
+    sigma = torch.tensor([0.0, 3, 12.5, 25, 50]) / 255
+    assert _loss_weights(sigma, 0.0).tolist() == [1] * 5
+    torch.testing.assert_close(_loss_weights(sigma, 2.0), torch.tensor([69.444, 69.444, 4, 1, 0.25]), rtol=1e-4, atol=0)

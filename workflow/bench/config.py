@@ -45,8 +45,15 @@ class Training(Section):
     phases: Annotated[list[Phase], Field(min_length=1)] = Field(description="Training phases, in order.")
     batch: Count = Field(16, description="Patches per step, over all GPUs.")
     patch: Count = Field(128, description="Side of a training patch, in pixels.")
-    sigma_max_255: Positive = Field(
-        50.0, description="Noise levels are uniform on [0, this], in 0-255 units, one per patch."
+    sigma_max_255: Positive = Field(50.0, description="Highest noise level, in 0-255 units; each patch has its own.")
+    sigma_power: Positive = Field(
+        1.0, description="They are `sigma_max_255` uᵖ with u uniform on [0, 1]: 1, uniform; above, more low ones."
+    )
+    loss_power: float = Field(
+        0.0,
+        ge=0,
+        le=4,
+        description="Squared errors are weighed by (25 / max(σ, 3))ᵖ: 0, the paper; 1.3, all levels alike in dB.",
     )
     gamma: float = Field(1e-4, ge=0, description="Weight γ of the two regularising terms of the loss.")
     mask_every: Count = Field(
