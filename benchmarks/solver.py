@@ -216,7 +216,7 @@ def compare(model, name: str, image: str, draw: int, options) -> tuple[list[dict
     best = _psnr(solution.to(x), x)
     rows, paths = [], []
     for repeat in range(options.repeats):
-        for algorithm, tol in (("reference", 1e-5), ("fast", options.accuracy / 4)):
+        for algorithm, tol in (("reference", 1e-5), ("fast", options.accuracy / 10)):
             path = Record()
             cap = {"max_outer": options.max_outer} if algorithm == "reference" else {}
             started = _clock()

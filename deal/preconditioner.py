@@ -79,8 +79,7 @@ class Preconditioner:
     def _weak(self, m2: Tensor) -> Tensor:
         """φ² of the weakly regularised region: 1 below the lower quartile of the local strength, 0 above the upper."""
         strength = torch.einsum("bnhw,n->bhw", m2, self._energy.to(m2.dtype)).to(self._power.dtype)[:, None]
-        pad = min(_REGION // 2, min(self.shape[-2:]) - 1)
-        strength = F.avg_pool2d(F.pad(strength, (pad,) * 4, mode="reflect"), 2 * pad + 1, 1).clamp(min=1e-8).log()
+        strength = box_mean(strength, _REGION).clamp(min=1e-8).log()
         sample = strength.flatten(1)[:, :: max(1, strength[0].numel() // 65536)]
         low, high = torch.quantile(sample, sample.new_tensor([0.25, 0.75]), dim=1)[:, :, None, None, None]
         return ((high - strength) / (high - low).clamp(min=1e-3)).clamp(0, 1)
@@ -95,6 +94,12 @@ class Preconditioner:
         wrapped = kernel.new_zeros(*kernel.shape[:3], self.shape[-1]).index_add_(3, self._cols, kernel)
         regular = self.lmbda * torch.fft.rfft2(wrapped).real.clamp(min=0)
         return (self.data_spectrum + regular).clamp(min=_FLOOR)
+
+
+def box_mean(x: Tensor, side: int) -> Tensor:
+    """Mean over the square of odd `side` around every pixel of (B, C, H, W); smaller, if the image is."""
+    pad = min(side // 2, min(x.shape[-2:]) - 1)
+    return F.avg_pool2d(F.pad(x, (pad,) * 4, mode="reflect"), 2 * pad + 1, 1)
 
 
 def data_spectrum(operator, shape: torch.Size, like: Tensor) -> tuple[Tensor, bool]:

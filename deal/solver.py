@@ -2,7 +2,7 @@
 
 Both look for x = T(x), where T(x) solves A(x) u = b with A(x) = HᵀH + λ Wᵀ M(x)² W and b = Hᵀy (paper, eq. 6-8).
 `reference` is the authors' algorithm: conjugate gradients to an absolute tolerance for each mask. `fast` makes few
-preconditioned CG steps per mask and accelerates the outer map (Anderson), with a guard.
+preconditioned CG steps per mask and extrapolates the outer iteration (Nesterov's momentum), with a guard.
 
 Legend: b right side, r = b − A(x)x residual, d correction, m2 squared mask, P preconditioner.
 """
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from deal.cg import conjugate_gradients, inner, norms
 from deal.engine import engine
-from deal.preconditioner import Preconditioner
+from deal.preconditioner import Preconditioner, box_mean
 
 _TINY = 1e-30
 _ETA = 0.2  # how far an inner solve reduces its residual
 _MAX_INNER = 12  # CG iterations of an inner solve
-_MEMORY = 8  # Anderson's
-_PATIENCE = 4  # iterations without progress after which as many plain ones follow, then twice as many, …
+_NEIGHBOURHOOD = 17  # pixels a side in which momentum is kept or dropped together
+_PATIENCE = 8  # iterations without progress after which momentum is weakened
 _DIVERGED = 30.0  # growth of the residual that undoes a step
 _ROUGH_TOL = 2e-3  # residual at which bfloat16 has done its part
 
@@ -244,56 +244,50 @@ def _reference(system, b, x, tol, cg_tol, max_outer, max_cg, record, callback):
     return x, outer, cg_counts
 
 
-class Anderson:
-    """Anderson mixing of x ← x + f(x), each sample with its own coefficients and history of length `memory`."""
+class Momentum:
+    """Nesterov's extrapolation of x ← x + f(x), with a history of its own around every pixel.
 
-    def __init__(self, memory: int):
-        self.memory = memory
+    What slows the iteration are modes of a few pixels where the mask is slow to decide, each with its own pace. So a
+    pixel's factor is a/(a + 3), a the number of steps since the movement in its neighbourhood last turned against f,
+    and no pixel nor sample waits for another.
+    """
+
+    def __init__(self):
+        self.limit = 1.0
         self.clear()
 
     def clear(self) -> None:
         """Forget the history."""
-        self._dx, self._df, self._last = [], [], None
+        self._x = self._age = None
 
-    def change_map(self) -> None:
-        """From now on f is a slightly different map: keep the differences, compare nothing across the change."""
-        self._last = None
-
-    def step(self, x: Tensor, f: Tensor) -> Tensor:
-        """Next iterate from x and f = f(x)."""
-        if self._last is not None:
-            self._dx = [*self._dx, x - self._last[0]][-self.memory :]
-            self._df = [*self._df, f - self._last[1]][-self.memory :]
-        self._last = (x, f)
-        if not self._df:
-            return x + f
-        dF = torch.stack([d.flatten(1) for d in self._df], 1)
-        gram = (dF @ dF.transpose(1, 2)).double()
-        size = torch.diagonal(gram, dim1=1, dim2=2).mean(1).clamp(min=_TINY)[:, None, None]
-        eye = torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
-        right = (dF @ f.flatten(1)[:, :, None]).double()
-        gamma = torch.linalg.solve(gram + 1e-8 * size * eye, right).to(f.dtype)
-        dX = torch.stack([d.flatten(1) for d in self._dx], 1)
-        return x + f - (gamma.transpose(1, 2) @ (dX + dF))[:, 0].view_as(x)
+    def step(self, z: Tensor, f: Tensor) -> Tensor:
+        """Next point from z and f = f(z)."""
+        x, before = z + f, self._x
+        self._x = x
+        if before is None:
+            self._age = torch.ones_like(x[:, :1])
+            return x
+        d = x - before
+        onward = box_mean((f * d).sum(1, keepdim=True), _NEIGHBOURHOOD) >= 0
+        self._age = torch.where(onward, self._age + 1, 0)
+        return x + self.limit * box_mean(self._age / (self._age + 3), _NEIGHBOURHOOD) * d
 
 
 def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, max_inner: int = _MAX_INNER):
-    """Anderson-accelerated fixed-point iteration with inexact, preconditioned inner solves.
+    """Fixed-point iteration with momentum and inexact, preconditioned inner solves.
 
     Each outer step solves for T(x) − x to the fraction `eta`, no better than is worth a mask. Where the mask is about
-    to decide on a texture, the residual rises for a while on the way to the fixed point, and mixing loses its way.
-    After some iterations without progress the history is dropped and as many plain ones follow, with sharper inner
-    solves; next time twice as many: the method falls back on the plain iteration. Only a residual that explodes undoes
-    a step, and halves the next ones. Without a start x the first part runs in bfloat16 where that is fast; what is
-    accepted is always computed in full precision. Without `check` the residual is that of the last inner solve.
+    to decide on a texture, the residual rises for a while on the way to the fixed point, so a rise alone proves
+    nothing; after many iterations without progress momentum starts anew and weaker, with sharper inner solves: the
+    method falls back on the plain iteration. Only a residual that explodes undoes a step, and halves the next ones.
+    Without a start x the first part runs in bfloat16 where that is fast; what is accepted is always computed in full
+    precision. Without `check` the residual is that of the last inner solve.
     """
     P = Preconditioner(system, b.shape)
     rough = system.lowered(torch.bfloat16) if x is None and b.dtype == torch.float32 and _bfloat16_is_fast(b) else None
     x = P.starting_point(b) if x is None else x
-    current, eta, damping = rough or system, _ETA, 1.0
-    mixing = Anderson(_MEMORY)
+    current, eta, damping, momentum = rough or system, _ETA, 1.0, Momentum()
     best_x, best, since_best = x, math.inf, 0
-    plain, patience = 0, _PATIENCE
     if record is not None:
         record.append(x)
 
@@ -311,7 +305,6 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
         last = estimate <= tol or outer == max_outer
         if current is rough and (last or estimate <= _ROUGH_TOL or since_best >= 3):
             current, best, since_best = system, math.inf, 0
-            mixing.change_map()
             if last:
                 A, r, f, residual = evaluate(current)
                 estimate = float(residual.max())
@@ -326,18 +319,15 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
             since_best += 1
         if not math.isfinite(estimate) or estimate > _DIVERGED * best:
             x, damping = best_x, damping / 2
-            mixing.clear()
-        elif plain > 0:
-            x, plain = x + damping * f, plain - 1
-        elif since_best >= _PATIENCE:
-            # Several times in vain: perhaps rounding, or a map that is not contractive here; then shorter steps.
-            damping = damping / 2 if eta <= 0.02 else damping
-            eta = max(eta / 4, 0.01)
-            x, plain, patience = x + damping * f, patience, min(2 * patience, 8)
-            since_best = 0
-            mixing.clear()
+            momentum.clear()
         else:
-            x = mixing.step(x, damping * f)
+            if since_best >= _PATIENCE:
+                # Several times in vain: perhaps rounding, or a map that is not contractive here; then shorter steps.
+                damping = damping / 2 if eta <= 0.02 else damping
+                eta, since_best = max(eta / 4, 0.01), 0
+                momentum.limit /= 2
+                momentum.clear()
+            x = momentum.step(x, damping * f)
         if record is not None:
             record.append(x)
         if callback:

@@ -8,7 +8,7 @@ import torch
 
 import deal
 from deal.model import DEAL
-from deal.solver import Anderson, NormalEquations, Preconditioner, conjugate_gradients, inner
+from deal.solver import Momentum, NormalEquations, Preconditioner, conjugate_gradients, inner
 
 
 class Blur:
@@ -119,7 +119,7 @@ def test_fast_and_reference_agree(model, operator, batch):
     assert fast.converged.all() and fast.residual.shape == (batch,)
     assert ((fast.x - slow.x).flatten(1).norm(dim=1) / slow.x.flatten(1).norm(dim=1)).max() < 1e-4
     if operator in ("identity", "blur"):  # where the preconditioner applies
-        assert fast.applications < slow.applications
+        assert fast.applications <= slow.applications
 
 
 def test_color_and_double_precision():
@@ -214,15 +214,31 @@ def test_bad_input(model, change, message):
         model.solve(**arguments)
 
 
-def test_anderson_solves_a_linear_map_within_its_memory():
+def slow_places(x):
+    """f of a linear map that contracts by 0.97 on the left half of an image and by 0.5 on the right."""
+    rate = torch.full((1, 1, 1, 80), 0.03, dtype=torch.float64)
+    rate[..., 40:] = 0.5
+    return rate * (1 - x)
+
+
+def test_momentum_is_many_times_faster_in_slow_places():
+    z = plain = torch.zeros(2, 1, 20, 80, dtype=torch.float64)
+    momentum = Momentum()
+    for _ in range(40):
+        z, plain = momentum.step(z, slow_places(z)), plain + slow_places(plain)
+    assert (1 - plain).abs().max() > 0.2
+    assert (1 - z).abs().max() < 0.01
+
+
+def test_momentum_of_a_sample_does_not_depend_on_the_others():
     torch.manual_seed(0)
-    matrix = torch.randn(6, 6, dtype=torch.float64) / 6 + 2 * torch.eye(6, dtype=torch.float64)
-    target = torch.randn(1, 6, 1, 1, dtype=torch.float64)
-    f = lambda x: target - torch.einsum("ij,bjhw->bihw", matrix, x) / 3  # noqa: E731
-    x, mixing = torch.zeros_like(target), Anderson(memory=8)
-    for _ in range(9):
-        x = mixing.step(x, f(x))
-    assert f(x).norm() < 1e-6 * target.norm()
+    start = torch.randn(3, 2, 24, 80, dtype=torch.float64)
+    alone, together = start[1:2], start
+    one, all_of_them = Momentum(), Momentum()
+    for _ in range(12):
+        alone = one.step(alone, slow_places(alone))
+        together = all_of_them.step(together, slow_places(together))
+    torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("gray", (64, 70)), ("gray", (30, 33)), ("color", (40, 40))])
