@@ -177,7 +177,9 @@ def solve(
         )
 
 
-def correction(apply, r: Tensor, P, eta: float, max_iter: int, floor: float | Tensor = 0.0, d: Tensor | None = None):
+def correction(
+    apply, r: Tensor, P, eta: float | Tensor, max_iter: int, floor: float | Tensor = 0.0, d: Tensor | None = None
+):
     """d ≈ A⁻¹ r by preconditioned CG from 0 (or from d), each sample stopping by itself; returns (d, P⁻¹(r − A d)).
 
     A sample stops when its residual, in the norm of P⁻¹, has fallen by the factor `eta`, or when ‖P⁻¹(r − A d)‖ is
@@ -200,11 +202,14 @@ def correction(apply, r: Tensor, P, eta: float, max_iter: int, floor: float | Te
     return d, z
 
 
-def fixed_point_residual(system: NormalEquations, b: Tensor, x: Tensor, tol: float, A=None, r=None, P=None, d=None):
+def fixed_point_residual(
+    system: NormalEquations, b: Tensor, x: Tensor, tol: float, A=None, r=None, P=None, d=None, asked=None
+):
     """‖T(x) − x‖/‖x‖ of each sample, (B,), with T(x) − x = A(x)⁻¹ (b − A(x)x) to 5 % of itself or of `tol`.
 
     What the linear solve leaves is added, so that the value errs to the safe side. With A = A(x), r = b − A(x)x and
-    a preconditioner at hand nothing is computed twice; d may hold an approximation of T(x) − x.
+    a preconditioner at hand nothing is computed twice; d may hold an approximation of T(x) − x. Samples that are not
+    `asked` for, (B,), get some larger value.
     """
     if A is None:
         m2 = system.mask_squared(x)
@@ -214,7 +219,8 @@ def fixed_point_residual(system: NormalEquations, b: Tensor, x: Tensor, tol: flo
     size = norms(x).clamp(min=_TINY)
     if d is not None:
         r = r - A(d)
-    d, left = correction(A, r, P, 0.02, 200, 0.05 * tol * size, d)
+    floor = 0.05 * tol * size
+    d, left = correction(A, r, P, 0.02, 200, floor if asked is None else torch.where(asked, floor, math.inf), d)
     return (norms(d) + norms(left)) / size
 
 
@@ -253,15 +259,10 @@ class Momentum:
     """
 
     def __init__(self):
-        self.limit = 1.0
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget the history."""
         self._x = self._age = None
 
-    def step(self, z: Tensor, f: Tensor) -> Tensor:
-        """Next point from z and f = f(z)."""
+    def step(self, z: Tensor, f: Tensor, limit: Tensor | float = 1.0, anew: Tensor | None = None) -> Tensor:
+        """Next point from z and f(z); factors times `limit`, no history for samples `anew`, both (B, 1, 1, 1)."""
         x, before = z + f, self._x
         self._x = x
         if before is None:
@@ -269,8 +270,42 @@ class Momentum:
             return x
         d = x - before
         onward = box_mean((f * d).sum(1, keepdim=True), _NEIGHBOURHOOD) >= 0
+        onward = onward if anew is None else onward & ~anew
         self._age = torch.where(onward, self._age + 1, 0)
-        return x + self.limit * box_mean(self._age / (self._age + 3), _NEIGHBOURHOOD) * d
+        factor = limit * box_mean(self._age / (self._age + 3), _NEIGHBOURHOOD)
+        return x + (factor if anew is None else factor * ~anew) * d
+
+
+class _Guard:
+    """What each sample of a batch has come to, and how careful its next step is; all (B, 1, 1, 1)."""
+
+    def __init__(self, x: Tensor):
+        one = torch.ones_like(x[:, :1, :1, :1])
+        self.best_x, self.best, self.since = x, one * math.inf, one * 0
+        self.eta, self.damping, self.limit = one * _ETA, one, one
+        self.done = one > 1
+
+    def forget(self) -> None:
+        """The residuals to come are not comparable with those so far."""
+        self.best, self.since = self.best * 0 + math.inf, self.since * 0
+
+    def next(self, x: Tensor, f: Tensor, residual: Tensor, momentum: Momentum) -> Tensor:
+        """The next point; samples that are done stay."""
+        residual = residual[:, None, None, None]
+        better = residual < 0.9 * self.best
+        self.best_x, self.best = torch.where(better, x, self.best_x), torch.where(better, residual, self.best)
+        self.since = torch.where(better, 0, self.since + 1)
+        exploded = ~(residual <= _DIVERGED * self.best) & ~self.done
+        stuck = (self.since >= _PATIENCE) & ~exploded
+        # Several times in vain: perhaps rounding, or a map that is not contractive here; then shorter steps.
+        shorter = exploded | (stuck & (self.eta <= 0.02))
+        self.damping = torch.where(shorter, self.damping / 2, self.damping)
+        self.eta = torch.where(stuck, (self.eta / 4).clamp(min=0.01), self.eta)
+        self.limit = torch.where(stuck, self.limit / 2, self.limit)
+        self.since = torch.where(stuck, 0, self.since)
+        f = torch.where(self.done | exploded, 0, self.damping * f)
+        z = momentum.step(torch.where(exploded, self.best_x, x), f, self.limit, stuck | exploded)
+        return torch.where(self.done, x, z)
 
 
 def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, max_inner: int = _MAX_INNER):
@@ -280,14 +315,15 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
     to decide on a texture, the residual rises for a while on the way to the fixed point, so a rise alone proves
     nothing; after many iterations without progress momentum starts anew and weaker, with sharper inner solves: the
     method falls back on the plain iteration. Only a residual that explodes undoes a step, and halves the next ones.
-    Without a start x the first part runs in bfloat16 where that is fast; what is accepted is always computed in full
-    precision. Without `check` the residual is that of the last inner solve.
+    All of this is a sample's own affair, and a sample that has arrived stays where it is: results do not depend on the
+    batch. Without a start x the first part runs in bfloat16 where that is fast; what is accepted is always computed in
+    full precision. Without `check` the residual is that of the last inner solve.
     """
     P = Preconditioner(system, b.shape)
     rough = system.lowered(torch.bfloat16) if x is None and b.dtype == torch.float32 and _bfloat16_is_fast(b) else None
     x = P.starting_point(b) if x is None else x
-    current, eta, damping, momentum = rough or system, _ETA, 1.0, Momentum()
-    best_x, best, since_best = x, math.inf, 0
+    current, momentum, guard = rough or system, Momentum(), _Guard(x)
+    final = torch.full_like(b[:, 0, 0, 0], math.inf)
     if record is not None:
         record.append(x)
 
@@ -296,45 +332,33 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
         m2 = equations.mask_squared(x)
         A = equations.at(m2)
         r = b - A(x)
-        f, _ = correction(A, r, P.update(m2), eta, max_inner)
+        # Nothing is solved for those that are done.
+        f, _ = correction(A, r, P.update(m2), torch.where(guard.done, math.inf, guard.eta), max_inner)
         return A, r, f, norms(f) / norms(x).clamp(min=_TINY)
 
     for outer in range(max_outer + 1):
         A, r, f, residual = evaluate(current)
-        estimate = float(residual.max())  # every sample must arrive
-        last = estimate <= tol or outer == max_outer
-        if current is rough and (last or estimate <= _ROUGH_TOL or since_best >= 3):
-            current, best, since_best = system, math.inf, 0
-            if last:
-                A, r, f, residual = evaluate(current)
-                estimate = float(residual.max())
-        if current is system and (estimate <= tol or outer == max_outer):
-            if check:
-                residual = fixed_point_residual(system, b, x, tol, A, r, P, f)
-            if (residual <= tol).all() or outer == max_outer:
-                break
-        if estimate < 0.9 * best:
-            best_x, best, since_best = x, estimate, 0
-        else:
-            since_best += 1
-        if not math.isfinite(estimate) or estimate > _DIVERGED * best:
-            x, damping = best_x, damping / 2
-            momentum.clear()
-        else:
-            if since_best >= _PATIENCE:
-                # Several times in vain: perhaps rounding, or a map that is not contractive here; then shorter steps.
-                damping = damping / 2 if eta <= 0.02 else damping
-                eta, since_best = max(eta / 4, 0.01), 0
-                momentum.limit /= 2
-                momentum.clear()
-            x = momentum.step(x, damping * f)
+        last = outer == max_outer
+        if current is rough and (last or (residual <= max(tol, _ROUGH_TOL)).all() or (guard.since >= 3).any()):
+            current = system
+            guard.forget()
+            A, r, f, residual = evaluate(current)
+        if current is system:
+            arrived = ((residual <= tol) | last) & ~guard.done[:, 0, 0, 0]
+            if arrived.any():
+                found = fixed_point_residual(system, b, x, tol, A, r, P, f, arrived) if check else residual
+                final = torch.where(arrived, found, final)
+                guard.done = guard.done | (arrived & (found <= tol))[:, None, None, None]
+                if last or guard.done.all():
+                    break
+        x = guard.next(x, f, residual, momentum)
         if record is not None:
             record.append(x)
         if callback:
             callback(outer + 1, x)
     if rough is not None:
         system.applications, system.masks = system.applications + rough.applications, system.masks + rough.masks
-    return x, outer, residual
+    return x, outer, final
 
 
 def iterate(system, b: Tensor, steps: int, algorithm: str, cg_tol: float, max_cg: int, inner: int) -> Tensor:

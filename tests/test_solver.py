@@ -263,3 +263,14 @@ def test_no_warning_on_an_ordinary_solve(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.denoise(scene((16, 16)), 0.1)
+
+
+def test_a_sample_of_a_batch_is_solved_as_if_alone(model):
+    torch.manual_seed(0)
+    y = scene((24, 40), batch=3) + torch.tensor([0.02, 0.1, 0.2])[:, None, None, None] * torch.randn(3, 1, 24, 40)
+    sigma = torch.tensor([5.0, 25, 50]) / 255
+    together = model.solve(y, deal.Identity(), sigma, tol=1e-5, clip=False)
+    assert together.converged.all()
+    for i in range(3):
+        alone = model.solve(y[i : i + 1], deal.Identity(), sigma[i : i + 1], tol=1e-5, clip=False)
+        torch.testing.assert_close(together.x[i : i + 1], alone.x, rtol=0, atol=1e-6)
