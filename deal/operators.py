@@ -65,7 +65,7 @@ class Downsampling(Operator):
 
     def __init__(self, kernel: Tensor, factor: int, shape: torch.Size):
         height, width = shape[-2:]
-        if factor < 1 or height % factor or width % factor:
+        if factor < 1 or not height or not width or height % factor or width % factor:
             raise ValueError(f"images of {height}×{width} pixels cannot be decimated by {factor}: not a multiple")
         self.blur, self.factor, self.size = Blur(kernel), factor, (height, width)
         # AAᵀ = S K Kᵀ Sᵀ is circulant: |K̂|² averaged over the s² frequencies that decimation makes one.
