@@ -284,14 +284,15 @@ class Plan:
         return self.gpu * self.config.train_gpus
 
     def before_first_job(self, dag: Any) -> None:
-        """Check what only a real run needs, then write the resolved configuration that all jobs read.
+        """Check what only a real run needs, then write the resolved configurations that the jobs read.
 
         The rules of `dag`, Snakemake's graph of jobs, are left in the dot language for the report.
         """
         with ending_in_one_line():
             if {"train_deal", "train_ablation"} & {job.rule.name for job in dag.needrun_jobs()}:
                 refuse_cpu_by_accident(self.config)
-            for plan in (self, *self._ablated.values()):  # those that the rules have asked for
+            variants = {job.wildcards_dict["variant"] for job in dag.jobs if "variant" in job.wildcards_dict}
+            for plan in (self, *map(self.ablated, sorted(variants))):
                 configfile.write_resolved(plan.config)
             jobs = [job for job in dag.jobs if job.rule.output]  # the others are names of targets
             needed = {(other.rule.name, job.rule.name) for job in jobs for other in dag.dependencies[job]}
