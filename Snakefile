@@ -28,6 +28,7 @@ wildcard_constraints:
     setting="[^/]+",
     method="[^/]+",
     table="table[0-9]+",
+    variant="[a-z0-9_]+",
     figure="[a-z_0-9]+",
 
 
@@ -41,6 +42,7 @@ include: "workflow/rules/time.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/ablations.smk"
 
 
 rule all:

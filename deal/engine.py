@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deal.tiles import TiledGram
+from deal.tiles import LARGEST, TiledGram
 from deal.winograd import Winograd
 
 MASK_MIN = 0.01  # ε_M
@@ -98,4 +98,5 @@ def engine(model, sigma: Tensor, norm: Tensor, dtype: torch.dtype | None = None,
     if plain:
         return Plain(model, sigma, norm, dtype)
     full = dtype in (None, torch.float32, torch.float64)
-    return (Tiled if full and not sigma.is_cuda else Direct)(model, sigma, norm, dtype)
+    tiled = full and not sigma.is_cuda and model.W.weights[-1].shape[-1] <= LARGEST
+    return (Tiled if tiled else Direct)(model, sigma, norm, dtype)

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Grid on which the authors estimate ‖WᵀW‖: a 49×49 impulse response zero-padded by (256−1)//2 − 12 on each side.
-_SUPPORT, _GRID_PADDING = 49, 115
+# Grid on which the authors estimate ‖WᵀW‖: a 49×49 impulse response zero-padded by (256−1)//2 − 12 on each side, for
+# three 9×9 kernels, which reach 12 pixels far. Other kernels shift these numbers by their reach.
+_SUPPORT, _GRID_PADDING, _REACH = 49, 115, 12
 _LANES = 16  # output channels from which a convolution fills the vector units by itself
 
 
@@ -100,6 +101,11 @@ class MultiConv(nn.Module):
         layers = [nn.Conv2d(i, o, size, bias=False) for i, o in itertools.pairwise(channels)]
         self.weights = nn.ParameterList([layer.weight for layer in layers])
 
+    @property
+    def reach(self) -> int:
+        """Pixels from the centre of the composite kernels to their edge."""
+        return sum(weight.shape[-1] // 2 for weight in self.weights)
+
     def kernels(self) -> list[Tensor]:
         """Kernels in force: the first with its mean over (input channel, row, column) removed."""
         first, *rest = self.weights
@@ -114,19 +120,20 @@ class MultiConv(nn.Module):
         """L, the authors' estimate of ‖WᵀW‖ (scalar, differentiable).
 
         The impulse response of WᵀW to a Dirac in the second channel of a colour image (the only one of a gray image)
-        is transformed on a 279×279 grid; L sums the largest magnitudes over the output channels. For colour this is a
-        heuristic, but it is part of the trained model: λ is relative to it.
+        is transformed on a 279×279 grid (kernels 9×9); L sums the largest magnitudes over the output channels. For
+        colour this is a heuristic, but it is part of the trained model: λ is relative to it.
         """
-        filters = self.bind()
-        dirac = self.weights[0].new_zeros(1, self.channels[0], _SUPPORT, _SUPPORT)
-        dirac[0, min(1, self.channels[0] - 1), _SUPPORT // 2, _SUPPORT // 2] = 1
+        filters, further = self.bind(), self.reach - _REACH
+        side, padding = _SUPPORT + 4 * further, max(_GRID_PADDING - further, 0)
+        dirac = self.weights[0].new_zeros(1, self.channels[0], side, side)
+        dirac[0, min(1, self.channels[0] - 1), side // 2, side // 2] = 1
         response = filters.adjoint(filters(dirac))
-        return torch.fft.fft2(F.pad(response, (_GRID_PADDING,) * 4)).abs().amax(dim=(-2, -1)).sum()
+        return torch.fft.fft2(F.pad(response, (padding,) * 4)).abs().amax(dim=(-2, -1)).sum()
 
     @torch.no_grad()
     def effective_kernels(self) -> Tensor:
-        """The composite convolution kernels (impulse responses), (N, C, 25, 25); Figures 13 and 14 of the paper."""
-        reach = sum(k.shape[-1] // 2 for k in self.weights)
+        """The composite convolution kernels (impulse responses), (N, C, 25, 25) of 9×9; Figures 13, 14 of the paper."""
+        reach = self.reach
         size = 4 * reach + 1
         dirac = self.weights[0].new_zeros(self.channels[0], self.channels[0], size, size)
         dirac[range(self.channels[0]), range(self.channels[0]), size // 2, size // 2] = 1

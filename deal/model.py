@@ -6,6 +6,8 @@ Where the paper and the authors' code differ (φ3 unconstrained, κ with 53 knot
 then load unchanged.
 """
 
+from dataclasses import asdict, dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,42 @@ from deal.solver import Solution, solve
 from deal.splines import LinearSpline, constant, gaussian, identity
 
 N_FILTERS = 128
-LAYERS = {"gray": (1, 4, 8, N_FILTERS), "color": (3, 12, 24, N_FILTERS)}
+LAYERS = {"gray": (1, 4, 8), "color": (3, 12, 24)}
+"""Channels of W and W_mask from the image on; the last layer has as many as there are filters."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What the ablations vary (paper, Appendix A); the defaults are the published model.
+
+    Attributes:
+        filters: N_C, filters of the last layer of W and of W_mask, and so channels of the mask.
+        kernel_size: side of the kernels of W and of W_mask, odd and at least 3.
+        non_decreasing: whether φ1 and φ2 are kept non-decreasing.
+    """
+
+    filters: int = N_FILTERS
+    kernel_size: int = 9
+    non_decreasing: bool = True
+
+    def __post_init__(self):
+        if type(self.filters) is not int or self.filters < 1:
+            raise ValueError(f"filters must be a positive whole number, not {self.filters!r}")
+        if type(self.kernel_size) is not int or self.kernel_size < 3 or self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd and at least 3, not {self.kernel_size!r}")
+        if type(self.non_decreasing) is not bool:
+            raise ValueError(f"non_decreasing must be true or false, not {self.non_decreasing!r}")
+
+    def __str__(self) -> str:
+        splines = "non-decreasing" if self.non_decreasing else "unconstrained"
+        return f"{self.filters} filters, {self.kernel_size}×{self.kernel_size} kernels, {splines} φ1 and φ2"
+
+    def build(self, kind: str) -> "DEAL":
+        """A new model."""
+        return DEAL(kind, **asdict(self))
+
+
+PUBLISHED = Architecture()
 
 
 class DEAL(nn.Module):
@@ -24,22 +61,24 @@ class DEAL(nn.Module):
 
     Args:
         kind: "gray" (468 570 parameters) or "color" (847 002).
+        filters, kernel_size, non_decreasing: see `Architecture`.
     """
 
-    def __init__(self, kind: str = "gray"):
+    def __init__(self, kind: str = "gray", filters: int = N_FILTERS, kernel_size: int = 9, non_decreasing: bool = True):
         super().__init__()
         if kind not in LAYERS:
             raise ValueError(f"DEAL comes as 'gray' or 'color', not {kind!r}")
         self.kind, self.channels = kind, LAYERS[kind][0]
-        self.W = MultiConv(LAYERS[kind])
-        self.W_mask = MultiConv(LAYERS[kind])
-        self.M2 = nn.Conv2d(N_FILTERS, N_FILTERS, 3, padding=1, bias=False)
-        self.M3 = nn.Conv2d(N_FILTERS, N_FILTERS, 3, padding=1, bias=False)
-        self.phi1 = LinearSpline(1, 31, 0, 3, identity, non_decreasing=True)
-        self.phi2 = LinearSpline(1, 31, 0, 3, identity, non_decreasing=True)
+        self.architecture = Architecture(filters, kernel_size, non_decreasing)
+        self.W = MultiConv((*LAYERS[kind], filters), kernel_size)
+        self.W_mask = MultiConv((*LAYERS[kind], filters), kernel_size)
+        self.M2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.M3 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.phi1 = LinearSpline(1, 31, 0, 3, identity, non_decreasing)
+        self.phi2 = LinearSpline(1, 31, 0, 3, identity, non_decreasing)
         self.phi3 = LinearSpline(1, 31, 0, 3, gaussian)
         self.kappa = LinearSpline(1, 53, -1, 51, identity)
-        self.scaling = LinearSpline(N_FILTERS, 14, -1, 51, constant(3.0))
+        self.scaling = LinearSpline(filters, 14, -1, 51, constant(3.0))
 
     def lmbda(self, sigma: Tensor) -> Tensor:
         """λ = κ(σ), (B,) → (B,); σ as a standard deviation of images in [0, 1]."""

@@ -4,7 +4,7 @@ A 9×9 convolution of 8 to 128 channels costs 83 k multiplications a pixel. On o
 the Fourier domain (5 k) and an inverse transform of 128 channels, here two matrix products (13 k). The weighted
 channels exist only for the tiles at hand, so they cost no memory. Exact up to rounding, on any size.
 
-Legend: T tile side, m = T − 8 output pixels of a tile, h = T//2 + 1 kept frequencies f2, c tiles at a time, i/o the
+Legend: T tile side, m = T − k + 1 output pixels of a tile, h = T//2 + 1 kept frequencies f2, c tiles at a time, i/o the
 layer's input/output channels, r real and imaginary part, (y, x) pixel in a tile.
 """
 
@@ -16,6 +16,8 @@ from torch import Tensor
 
 _SIDE = 24
 _AT_A_TIME = 36
+LARGEST = _SIDE // 2 + 1
+"""Side of the largest kernel: half of a tile is then overlap, and its transforms cost more than they save."""
 
 
 class TiledGram:

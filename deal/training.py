@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from deal import optimizer
 from deal import weights as weights_io
-from deal.model import DEAL
+from deal.model import DEAL, PUBLISHED, Architecture
 from deal.operators import Identity
 from deal.patches import PackedImages
 from deal.solver import NormalEquations, Preconditioner, conjugate_gradients, iterate
@@ -78,6 +78,7 @@ class TrainConfig:
         seed: of weights, patches, noise and K_out.
         init: weights to start from ("gray", "color" or a path, as `deal.load` takes) instead of random ones; gray ones
             start a colour model through `deal.transfer`.
+        architecture: what is trained.
     """
 
     kind: str = "gray"
@@ -105,6 +106,7 @@ class TrainConfig:
     checkpoint_every_s: float = 300.0
     seed: int = 0
     init: str | None = None
+    architecture: Architecture = PUBLISHED
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainConfig":
@@ -112,6 +114,8 @@ class TrainConfig:
         values = dict(values)
         if "phases" in values:
             values["phases"] = tuple(_tupled(Phase, dict(phase)) for phase in values["phases"])
+        if isinstance(values.get("architecture"), dict):
+            values["architecture"] = Architecture(**values["architecture"])
         return _tupled(cls, values)
 
     @property
@@ -122,6 +126,8 @@ class TrainConfig:
     def digest(self) -> str:
         """Short hash of everything that determines the result."""
         settings = {k: v for k, v in asdict(self).items() if k != "checkpoint_every_s"}
+        if self.architecture == PUBLISHED:
+            del settings["architecture"]  # states from before there was a choice stay valid
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
     def at(self, step: int) -> tuple[int, float, Phase]:
@@ -315,11 +321,13 @@ def train(
     rank, world = _init_distributed(device)
     data = PackedImages(train_file)
     torch.manual_seed(config.seed)
-    model = DEAL(config.kind)
+    model = config.architecture.build(config.kind)
     if data.channels != model.channels:
         raise ValueError(f"{train_file}: {data.channels}-channel images cannot train the {config.kind} model")
     if config.init:
         start = weights_io.load(config.init)
+        if start.architecture != config.architecture:
+            raise ValueError(f"init: {config.init} has {start.architecture}, to be trained are {config.architecture}")
         model.load_state_dict((color_from_gray(start) if config.kind != start.kind else start).state_dict())
     model.to(device)
     run = _Run(config, model, Path(state_dir), rank)
@@ -449,7 +457,7 @@ class _Run:
 
     def validate(self, images: Sequence[np.ndarray]) -> tuple[list[float], float]:
         """PSNR per noise level of the averaged (or plain) weights, and a contraction factor; the best are kept."""
-        model = DEAL(self.config.kind).to(next(self.model.parameters()).device)
+        model = self.config.architecture.build(self.config.kind).to(next(self.model.parameters()).device)
         model.load_state_dict(self.average or self.model.state_dict())
         config = self.config
         scores = validate(model, images, config.validation_sigmas_255, config.validation_tol, config.validation_crop)

@@ -24,11 +24,13 @@ def color_from_gray(gray: DEAL, seed: int = 0, noise: float = 0.02) -> DEAL:
         noise: their standard deviation, relative to that of the layer.
 
     Raises:
-        ValueError: `gray` is not a gray model.
+        ValueError: `gray` is not a gray model, or has another number of filters than the published one.
     """
     if gray.kind != "gray":
         raise ValueError(f"a colour model starts from a gray one, not from a {gray.kind} one")
-    color = DEAL("color")
+    if gray.architecture.filters != N_FILTERS:
+        raise ValueError(f"a colour model starts from {N_FILTERS} gray filters, not from {gray.architecture.filters}")
+    color = gray.architecture.build("color")
     # Kernels in force, mean removed: the mean over all channels that the colour model removes is 0 for a chroma.
     generator = torch.Generator().manual_seed(seed)
     strength = gray.W.effective_kernels().square().sum(dim=(1, 2, 3))

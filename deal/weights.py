@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from deal.model import DEAL
+from deal.model import DEAL, PUBLISHED, Architecture
 
 RELEASED = Path(__file__).parent / "released"
 
@@ -65,9 +66,10 @@ def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> DE
         WeightsError: the file is missing, broken, of another layout, or a pickle that wants to run code.
     """
     path = find(name)
-    state = read_official(path) if path.suffix in (".pth", ".pt", ".ckpt") else _read_safetensors(path)
+    official = path.suffix in (".pth", ".pt", ".ckpt")
+    state = read_official(path) if official else _read_safetensors(path)
     kind = "gray" if state["W.weights.0"].shape[1] == 1 else "color"
-    model = DEAL(kind)
+    model = (PUBLISHED if official else architecture(path)).build(kind)
     _check(path, state, model)
     model.load_state_dict(state)
     return model.requires_grad_(False).eval().to(device)
@@ -83,11 +85,17 @@ def find(name: str | os.PathLike[str]) -> Path:
 
 
 def save(model: DEAL, path: str | os.PathLike[str], metadata: dict | None = None) -> None:
-    """Write weights as safetensors; `metadata` (training configuration, data hash, code version, …) is kept as JSON."""
+    """Write weights as safetensors; `metadata` (training configuration, data hash, code version, …) is kept as JSON.
+
+    So is an architecture other than the published one, since the shapes do not tell whether φ1 and φ2 are constrained.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     block = {"format": "deal", "kind": model.kind, **(metadata or {})}
+    block.pop("architecture", None)  # of the model that `metadata` may stem from
+    if model.architecture != PUBLISHED:
+        block["architecture"] = asdict(model.architecture)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, partial, metadata={"deal": json.dumps(block, sort_keys=True)})
@@ -104,6 +112,15 @@ def metadata(path: str | os.PathLike[str]) -> dict:
             return json.loads((file.metadata() or {}).get("deal", "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a safetensors file ({_short(error)})") from None
+
+
+def architecture(path: str | os.PathLike[str]) -> Architecture:
+    """The architecture that a safetensors file names; the published one where it names none."""
+    values = metadata(path).get("architecture", {})
+    try:
+        return Architecture(**values)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: metadata with an unknown architecture ({_short(error)})") from None
 
 
 def describe(name: str | os.PathLike[str]) -> dict:
@@ -135,7 +152,13 @@ def read_official(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def write_official(model: DEAL, path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint in the authors' layout, which their code and deepinv's DEAL read."""
+    """Write a checkpoint in the authors' layout, which their code and deepinv's DEAL read.
+
+    Raises:
+        ValueError: the model is not of the published architecture, the only one they have.
+    """
+    if model.architecture != PUBLISHED:
+        raise ValueError(f"the authors' layout has no place for a model with {model.architecture}")
     state = {theirs: model.get_parameter(ours).detach().cpu() for ours, theirs in _OFFICIAL.items()}
     for theirs, ours in _SPLINES.items():
         step = model.get_submodule(ours).step
@@ -167,7 +190,8 @@ def _check(path: Path, state: dict[str, Tensor], model: DEAL) -> None:
         raise WeightsError(f"{path}: key {odd[0]!r} is {'missing' if odd[0] in expected else 'unknown'}")
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:
-            raise WeightsError(f"{path}: {key} is {tuple(tensor.shape)}, expected {tuple(expected[key].shape)}")
+            found, wanted = tuple(tensor.shape), tuple(expected[key].shape)
+            raise WeightsError(f"{path}: {key} is {found}, expected {wanted} of a model with {model.architecture}")
         if not torch.isfinite(tensor).all():
             raise WeightsError(f"{path}: {key} contains NaN or infinite values")
 

@@ -227,6 +227,54 @@ def test_training_keys_are_those_of_the_training() -> None:
     assert training_job.train_config(config.Config(), "color").steps == 45_000
 
 
+def test_architecture_keys_are_those_of_the_model() -> None:
+    from bench import training_job
+    from deal.model import PUBLISHED, Architecture
+
+    assert config.Architecture().model_dump() == dataclasses.asdict(PUBLISHED)
+    values = configfile.merge(config.Config().model_dump(), {"training": {"gray": {"architecture": {"filters": 32}}}})
+    changed = configfile.check(values)
+    assert training_job.train_config(changed, "gray").architecture == Architecture(filters=32)
+    assert config.training_part(changed, "gray")["architecture"]["filters"] == 32
+    assert "architecture" not in config.training_part(changed, "color"), "states from before there was a choice stay"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"names": ["filters_23"]}, "ablations.names: unknown variant 'filters_23'; did you mean 'filters_32'?"),
+        ({"names": ["kernel_5", "kernel_5"]}, "ablations.names: a variant is named twice"),
+        ({"variants": {"k8": {"kernel_size": 8}}}, "ablations.variants.k8: kernel_size is 8, expected an odd number"),
+        ({"variants": {"a/b": {}}}, "ablations.variants: 'a/b' is not lower-case letters, digits and _"),
+        (
+            {"schedule": {"phases": [{"steps": 1, "lr": [1.0, 1.0]}], "outer": [9, 3]}},
+            "ablations.schedule: outer is [9, 3], the first number is the larger",
+        ),
+    ],
+)
+def test_ablations_that_cannot_be_are_refused(values: dict, sentence: str) -> None:
+    assert (
+        refused(configfile.merge(config.Config().model_dump(), {"ablations": values})) == f"configuration: {sentence}"
+    )
+
+
+def test_a_variant_is_the_main_training_but_for_its_architecture() -> None:
+    values = configfile.merge(config.Config().model_dump(), {"training": {"gray": {"init": "gray", "batch": 3}}})
+    base = configfile.check(values)
+    ablated = base.ablated("kernel_5")
+    assert (ablated.results, ablated.weights) == ("results/ablations/kernel_5", "train")
+    architecture = config.Architecture(kernel_size=5)
+    expected = base.training.gray.model_copy(update={"init": None, "architecture": architecture})
+    assert ablated.training.gray == expected and ablated.training.color == base.training.color
+    schedule = {"phases": [{"steps": 7, "lr": [1.0, 1.0]}], "batch": 5}
+    short = configfile.check(configfile.merge(values, {"ablations": {"schedule": schedule}})).ablated("filters_32")
+    gray = short.training.gray
+    assert (gray.phases[0].steps, gray.batch, gray.datasets) == (7, 5, base.training.gray.datasets)
+    assert configfile.check(short.model_dump()) == short
+    with pytest.raises(UserError, match="unknown variant 'kernel_6'; did you mean"):
+        base.ablated("kernel_6")
+
+
 def test_solver_keys_are_those_of_the_solver() -> None:
     import inspect
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import deal
 from deal.engine import MASK_MIN, Direct, Plain, Tiled, engine
-from deal.tiles import TiledGram
+from deal.tiles import LARGEST, TiledGram
 from deal.winograd import Winograd
 
 SIDES = st.integers(1, 41)
@@ -99,3 +99,39 @@ def test_a_bound_spline_overwrites_its_argument_with_the_same_values():
     out = spline.bind()(t)
     assert out is t
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+
+
+VARIANTS = [
+    ("gray", {"filters": 32, "kernel_size": 5}),
+    ("color", {"filters": 64}),
+    ("gray", {"filters": 8, "kernel_size": 15}),
+]
+
+
+@pytest.mark.parametrize(("kind", "architecture"), VARIANTS)
+def test_engines_agree_for_other_architectures(kind, architecture):
+    torch.manual_seed(1)
+    model = deal.DEAL(kind, **architecture).requires_grad_(False).double()
+    x, sigma = torch.rand(2, model.channels, 27, 30, dtype=torch.float64), torch.tensor([5 / 255, 30 / 255]).double()
+    norm = model.W.squared_norm()
+    plain, direct, chosen = (each(model, sigma, norm) for each in (Plain, Direct, engine))
+    assert type(chosen) is (Direct if model.architecture.kernel_size > LARGEST else Tiled)
+    m2 = plain.mask_squared(x)
+    assert m2.shape == (2, model.architecture.filters, 27, 30)
+    assert ((m2 > 1.1 * MASK_MIN**2) & (m2 < 0.99)).double().mean() > 0.01
+    torch.testing.assert_close(m2, model.mask(x, sigma).square(), rtol=0, atol=1e-10)
+    expected = plain.gram(x, plain.weight(m2))
+    for other in (direct, chosen):
+        torch.testing.assert_close(other.mask_squared(x), m2, rtol=0, atol=1e-10)
+        close(other.gram(x, other.weight(m2)), expected, 1000)
+
+
+@pytest.mark.parametrize(("kind", "architecture"), VARIANTS[:2])
+def test_both_algorithms_agree_for_other_architectures(kind, architecture):
+    torch.manual_seed(2)
+    model = deal.DEAL(kind, **architecture).requires_grad_(False)
+    y = torch.rand(1, model.channels, 20, 24)
+    fast = model.solve(y, deal.Identity(), 0.1, lmbda=5.0, tol=1e-5)
+    reference = model.solve(y, deal.Identity(), 0.1, lmbda=5.0, tol=1e-5, algorithm="reference", cg_tol=1e-11)
+    assert fast.converged.all() and reference.converged.all()
+    assert (fast.x - reference.x).norm() < 1e-4 * reference.x.norm()

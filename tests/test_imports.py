@@ -12,6 +12,7 @@ MODULES = {
     "bench.plan": HEAVY | {"pandas", "scipy"},
     "bench.fetch": HEAVY | {"pandas", "numpy", "scipy"},
     "bench.layouts, bench.tables": HEAVY,
+    "bench.ablations": HEAVY,
     "bench.registry": HEAVY | {"pandas", "scipy"},
     "bench.publish": HEAVY,
     "bench.holder": HEAVY | {"pandas", "pydantic", "numpy", "requests", "scipy"},

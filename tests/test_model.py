@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from deal.model import DEAL, MASK_MIN
+from deal.model import DEAL, MASK_MIN, PUBLISHED
 from deal.splines import LinearSpline, constant, gaussian, identity
 
 
@@ -21,6 +21,39 @@ def test_parameter_count(model):
 def test_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="'gray' or 'color'"):
         DEAL("grey")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({"filters": 0}, "filters must be a positive whole number, not 0"),
+        ({"kernel_size": 8}, "kernel_size must be odd and at least 3, not 8"),
+        ({"kernel_size": 1}, "kernel_size must be odd"),
+        ({"non_decreasing": 1}, "non_decreasing must be true or false, not 1"),
+    ],
+)
+def test_architectures_that_cannot_be_are_refused(architecture, message):
+    with pytest.raises(ValueError, match=message):
+        DEAL("gray", **architecture)
+
+
+def test_the_splines_are_constrained_unless_asked_otherwise():
+    model, free = DEAL("gray"), DEAL("gray", non_decreasing=False)
+    assert model.architecture == PUBLISHED and free.architecture != PUBLISHED
+    assert [s.non_decreasing for s in (model.phi1, model.phi2, model.phi3)] == [True, True, False]
+    assert not (free.phi1.non_decreasing or free.phi2.non_decreasing)
+    free.load_state_dict(model.state_dict())  # the same parameters
+
+
+@pytest.mark.parametrize("size", [3, 5, 11])
+def test_gray_normalisation_for_other_kernels(size):
+    torch.manual_seed(1)
+    W = DEAL("gray", filters=16, kernel_size=size).requires_grad_(False).W
+    response = W.effective_kernels()
+    assert response.shape == (16, 1, 3 * size - 2, 3 * size - 2)
+    side = 255 + 2 * W.reach
+    exact = torch.fft.fft2(response, s=(side, side)).abs().square().sum((0, 1)).max()
+    torch.testing.assert_close(W.squared_norm(), exact, rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("shape", [(20, 24), (13, 17), (9, 30)])

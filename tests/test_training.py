@@ -205,6 +205,24 @@ def test_config_from_plain_data():
         TrainConfig.from_dict({"stepz": 3})
 
 
+def test_a_variant_is_trained_saved_and_gone_on_with(packed, validation, tmp_path):
+    values = asdict(TINY) | {"architecture": {"filters": 8, "kernel_size": 5, "non_decreasing": False}}
+    config = TrainConfig.from_dict(values)
+    assert asdict(config) == values and config.digest() != TINY.digest()
+    config = replace(config, phases=(Phase(2, (1e-3, 1e-3)),), validate_every=2, validation_crop=16, validation_tol=0.1)
+    train(config, packed, validation, tmp_path / "w.safetensors", tmp_path / "s", progress=False)
+    model = deal.load(tmp_path / "w.safetensors")
+    assert model.architecture == config.architecture and model.M2.weight.shape == (8, 8, 3, 3)
+    assert train(config, packed, validation, tmp_path / "w.safetensors", tmp_path / "s", progress=False)
+    started = replace(TINY, init=str(tmp_path / "w.safetensors"))
+    with pytest.raises(ValueError, match="has 8 filters, 5×5 kernels, unconstrained φ1 and φ2, to be trained are 128"):
+        train(started, packed, validation, tmp_path / "x.safetensors", tmp_path / "x", progress=False)
+
+
+def test_states_from_before_there_were_architectures_stay_valid():
+    assert TrainConfig().digest() == "4745cf088d4c"
+
+
 def test_batches_depend_on_seed_step_and_rank_only(packed):
     data = PackedImages(packed)
     first, again = make_batch(data, TINY, 5, 0, 1), make_batch(data, TINY, 5, 0, 1)

@@ -1,5 +1,6 @@
 """Weights files: formats, round trips, and what must be refused."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -162,3 +163,41 @@ def test_released_weights(kind):
     for phi in (model.phi1, model.phi2):
         assert (phi.values().diff() >= -1e-6).all()
     assert (model.lmbda(torch.arange(1, 51) / 255) > 0).all()
+
+
+VARIANT = {"filters": 6, "kernel_size": 5, "non_decreasing": False}
+
+
+@pytest.mark.parametrize("kind", ["gray", "color"])
+def test_another_architecture_is_recorded_and_built_again(kind, tmp_path):
+    model, path = deal.DEAL(kind, **VARIANT), tmp_path / "w.safetensors"
+    weights.save(model, path, {"steps": 7})
+    loaded = deal.load(path)
+    same(model, loaded)
+    assert loaded.architecture == model.architecture and not loaded.phi1.non_decreasing
+    assert weights.describe(path)["architecture"] == VARIANT
+    weights.save(deal.DEAL(kind), path, weights.metadata(path))
+    assert "architecture" not in weights.metadata(path)
+    with pytest.raises(ValueError, match=r"no place for a model with 6 filters, 5×5 kernels, unconstrained"):
+        weights.write_official(model, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"filters": 8}, r"M2.weight is \(6, 6, 3, 3\), expected \(8, 8, 3, 3\) of a model with 8 filters"),
+        ({"filters": "many"}, "unknown architecture .filters must be a positive whole number, not 'many'"),
+        ({"kernel_size": 4}, "unknown architecture .kernel_size must be odd"),
+        ({"layers": 4}, "unknown architecture .*unexpected keyword argument 'layers'"),
+        (7, "unknown architecture"),
+    ],
+)
+def test_an_architecture_that_does_not_fit_is_one_line(named, message, tmp_path):
+    path = tmp_path / "w.safetensors"
+    weights.save(deal.DEAL("gray", **VARIANT), path)
+    block = weights.metadata(path)
+    block["architecture"] = {**VARIANT, **named} if isinstance(named, dict) else named
+    save_file(load_file(path), path, metadata={"deal": json.dumps(block)})
+    with pytest.raises(deal.WeightsError, match=message) as caught:
+        deal.load(path)
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,6 @@
 """The workflow run for real, in a copy of the repository, on crops of embedded photographs."""
 
+import csv
 import json
 import os
 import resource
@@ -279,6 +280,39 @@ def test_a_killed_training_goes_on(repository: Repository) -> None:
     assert sidecar["training"]["phases"][0]["steps"] == 4
 
 
+def test_ablations_are_trained_evaluated_and_tabled(repository: Repository) -> None:
+    schedule = {key: v for key, v in TINY["training"]["gray"].items() if key not in ("datasets", "validation")}
+    schedule |= {"phases": [{"steps": 2, "lr": [5e-4, 1e-4]}], "validate_every": 2}
+    variants = {"narrow": {"filters": 4}, "free": {"filters": 4, "kernel_size": 5, "non_decreasing": False}}
+    overlay = {
+        "results": "results/ablated",
+        "subset": 1,
+        "tasks": {"denoise_gray": {"crop": 32}},
+        "solver": {"algorithm": "fast", "tol": 1e-2, "max_outer": 40},
+        "ablations": {"names": list(variants), "variants": variants, "schedule": schedule},
+    }
+    (repository.folder / "ablated.yaml").write_text(yaml.safe_dump(overlay))
+    run = ["ablations", "--configfile", "tiny.yaml", "ablated.yaml"]
+    done = repository.snakemake(*run, tiny=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = repository.folder / "results/ablated"
+    with (folder / "tables/ablations.csv").open(newline="") as handle:
+        narrow, free = csv.DictReader(handle)
+    assert list(narrow.values())[:5] == ["narrow", "4", "9", "non-decreasing", "11506"]
+    assert list(free.values())[:5] == ["free", "4", "5", "free", "3890"]
+    for row in (narrow, free):
+        assert 5 < float(row["psnr_sigma25"]) < 50 and row["missing"] == ""
+        assert row["reconstructions"] == "1" and int(row["updates_most"]) >= 1
+        training = json.loads((folder / f"ablations/{row['variant']}/training/gray.json").read_text())["training"]
+        assert training["architecture"]["filters"] == 4 and training["phases"][0]["steps"] == 2
+    text = (folder / "tables/ablations.md").read_text()
+    assert "by one schedule: 2 steps from random weights, seed 0." in text and "Caution: the" not in text
+    weights = json.loads((folder / "tables/ablations.json").read_text())["provenance"]["weights"]
+    assert {name for entry in weights for name in entry} == {"deal_gray of narrow", "deal_gray of free"}
+    again = repository.snakemake(*run, tiny=False)
+    assert NOTHING in again.stdout + again.stderr
+
+
 def test_typos_are_refused_in_one_line(repository: Repository) -> None:
     for setting, complaint in [
         ("wieghts=released", "error: --config: unknown key 'wieghts'; did you mean 'weights'?"),
@@ -324,6 +358,7 @@ def test_dry_run_of_the_paper_is_quick(repository: Repository) -> None:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0
     assert "train_deal" in done.stdout + done.stderr
+    assert "train_ablation" not in done.stdout + done.stderr, "ablations are not part of `all`"
     # Processor time, so that other work on the machine does not count.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
 

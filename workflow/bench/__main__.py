@@ -158,6 +158,13 @@ def table(options: argparse.Namespace) -> None:
     from bench import layouts, tables
 
     config = _config(options)
+    if options.table == "ablations":
+        from bench import ablations
+
+        built = ablations.build(config)
+        ablations.write(built, config.results)
+        print(tables.render_markdown(built))
+        return
     keys = layouts.results(config, options.table)
     timed = layouts.is_timing(config, options.table)
     folder = Path(config.results, "timing" if timed else "evaluate")
@@ -341,7 +348,7 @@ def _parser() -> argparse.ArgumentParser:
     added = verb(draw_tuning, "draw a tuning from its trace, as .png and .pdf beside it", configured=False)
     added.add_argument("trace", help="the CSV file that the verb tune wrote")
     added = verb(table, "make a table from results")
-    added.add_argument("table", help="table1")
+    added.add_argument("table", help="table1, or ablations")
     added = verb(figure_data, "compute what a figure shows")
     added.add_argument("figure", help="fig03")
     job(added, "output")

@@ -59,16 +59,20 @@ class Table:
     name: str
     caption: str
     convention: str
-    tolerance: float
+    tolerance: float | None  # None: nothing in the paper to compare with
     columns: list[Column]
     methods: list[Method]  # oracles last
     cells: dict[tuple[Method, Column], Cell]
     comparison: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rows_are: str = "Method"
+    left: dict[str, list[str]] = field(default_factory=dict)  # further columns: heading → a text for each method
+    right: dict[str, list[str]] = field(default_factory=dict)  # the same, after the numbers
 
     @property
     def title(self) -> str:
-        return f"Table {self.name.removeprefix('table')}. {self.caption}"
+        number = self.name.removeprefix("table")
+        return f"Table {number}. {self.caption}" if number.isdigit() else self.caption
 
     def row(self, method: Method) -> list[Cell]:
         return [self.cells[method, column] for column in self.columns]

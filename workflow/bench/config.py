@@ -35,13 +35,28 @@ class Phase(Section):
     outer: CountPair | None = Field(None, description="Range of K_out in this phase.")
 
 
-class Training(Section):
-    """Training of one model; the keys after `validation` are those of `deal.training.TrainConfig`."""
+class Architecture(Section):
+    """What is trained, `deal.model.Architecture`; the defaults are the published model."""
+
+    filters: Count = Field(128, description="N_C, filters of the last layer of W and of W_mask.")
+    kernel_size: Annotated[int, Field(ge=3, le=25)] = Field(
+        9, description="Side of the kernels of W and of W_mask, an odd number."
+    )
+    non_decreasing: bool = Field(True, description="Whether φ1 and φ2 are kept non-decreasing.")
+
+
+class TrainingData(Section):
+    """Images of a training."""
 
     datasets: Annotated[list[str], Field(min_length=1)] = Field(
         description="Data sets whose images the training patches are cut from."
     )
     validation: str = Field(description="Data set on which the best checkpoint is chosen.")
+
+
+class Schedule(Section):
+    """How a model is trained, keys of `deal.training.TrainConfig`."""
+
     phases: Annotated[list[Phase], Field(min_length=1)] = Field(description="Training phases, in order.")
     batch: Count = Field(16, description="Patches per step, over all GPUs.")
     patch: Count = Field(128, description="Side of a training patch, in pixels.")
@@ -99,9 +114,15 @@ class Training(Section):
         300.0, ge=0, description="Seconds between two saved states; a kill costs at most this."
     )
     seed: int = Field(0, ge=0, description="Seed of initialisation, patches, noise and K_out.")
+
+
+class Training(Schedule, TrainingData):
+    """Training of one model; the keys after `validation` are those of `deal.training.TrainConfig`."""
+
     init: str | None = Field(
         None, description="Start from these weights (`gray`, `color` or a file); null: from random ones."
     )
+    architecture: Architecture = Field(default_factory=Architecture, description="What is trained.")
 
 
 class SolverOverride(Section):
@@ -520,6 +541,30 @@ class Trainings(Section):
     )
 
 
+class Ablations(Section):
+    """Gray models of other architectures, trained alike and compared in `denoise_gray` (target `ablations`)."""
+
+    caption: str = Field("Ablations of the gray model", description="Title of the table.")
+    names: Annotated[list[str], Field(min_length=1)] = Field(
+        ["filters_32", "filters_64", "filters_128", "unconstrained_splines", "kernel_5", "kernel_7"],
+        description="Variants that are trained, one a row of the table, from top to bottom.",
+    )
+    variants: dict[str, Architecture] = Field(
+        default_factory=lambda: {
+            "filters_32": Architecture(filters=32),
+            "filters_64": Architecture(filters=64),
+            "filters_128": Architecture(),
+            "unconstrained_splines": Architecture(non_decreasing=False),
+            "kernel_5": Architecture(kernel_size=5),
+            "kernel_7": Architecture(kernel_size=7),
+        },
+        description="Variant's name → its architecture.",
+    )
+    schedule: Schedule | None = Field(
+        None, description="How all of them are trained, from random weights; null: by the schedule of `training.gray`."
+    )
+
+
 class Config(Section):
     """Everything that decides a result."""
 
@@ -565,6 +610,7 @@ class Config(Section):
     tables: Tables = Field(default_factory=Tables, description="What the tables show.")
     figures: Figures = Field(default_factory=Figures, description="What the figures show.")
     report: Report = Field(default_factory=Report, description="What the report shows besides tables and figures.")
+    ablations: Ablations = Field(default_factory=Ablations, description="Other architectures; not part of `all`.")
 
     @model_validator(mode="after")
     def _names_agree(self) -> "Config":
@@ -582,17 +628,34 @@ class Config(Section):
         for name in self.figures.methods or ():
             if name not in self.methods:
                 raise ValueError(f"figures.methods: '{name}' is not one of `methods`")
-        for channels in ("gray", "color"):
-            training = getattr(self.training, channels)
-            for outer in [training.outer, *(phase.outer for phase in training.phases if phase.outer)]:
+        trainings = {f"training.{channels}": getattr(self.training, channels) for channels in ("gray", "color")}
+        schedules = {**trainings, **({"ablations.schedule": s} if (s := self.ablations.schedule) else {})}
+        for where, schedule in schedules.items():
+            for outer in [schedule.outer, *(phase.outer for phase in schedule.phases if phase.outer)]:
                 if outer[0] > outer[1]:
-                    raise ValueError(f"training.{channels}: outer is {outer}, the first number is the larger")
+                    raise ValueError(f"{where}: outer is {outer}, the first number is the larger")
+        self._check_architectures({f"{where}.architecture": t.architecture for where, t in trainings.items()})
         if self.weights not in WEIGHTS and not Path(self.weights).is_dir():
             raise ValueError(
                 f"weights is '{self.weights}', expected {', '.join(WEIGHTS)} or a folder that exists"
                 f"{did_you_mean(self.weights, WEIGHTS)}"
             )
         return self
+
+    def _check_architectures(self, built: dict[str, Architecture]) -> None:
+        """A ValueError for kernels without a centre, and for variants that are not there or cannot name a folder."""
+        variants = self.ablations.variants
+        for where, found in {**built, **{f"ablations.variants.{name}": v for name, v in variants.items()}}.items():
+            if found.kernel_size % 2 == 0:
+                raise ValueError(f"{where}: kernel_size is {found.kernel_size}, expected an odd number")
+        for name in variants:
+            if not re.fullmatch("[a-z][a-z0-9_]*", name):
+                raise ValueError(f"ablations.variants: '{name}' is not lower-case letters, digits and _")
+        for name in self.ablations.names:
+            if name not in variants:
+                raise ValueError(f"ablations.names: unknown variant '{name}'{did_you_mean(name, variants)}")
+        if len(set(self.ablations.names)) < len(self.ablations.names):
+            raise ValueError("ablations.names: a variant is named twice")
 
     def task(self, name: str) -> TaskSection:
         """The section of one task; a UserError names an unknown one."""
@@ -619,6 +682,21 @@ class Config(Section):
         changes: dict[str, Any] = {"dataset": images.dataset, "subset": images.subset}
         section = section.model_copy(update=changes | ({"crop": images.crop} if images.crop else {}))
         return self.model_copy(update={"subset": None, "tasks": self.tasks.model_copy(update={task: section})})
+
+    def ablated(self, variant: str) -> "Config":
+        """The same with one variant of `ablations` as the gray model, trained into a folder of its own.
+
+        All variants start from random weights: those that `training.gray.init` names fit one architecture.
+        """
+        if variant not in self.ablations.variants:
+            raise UserError(f"ablations: unknown variant '{variant}'{did_you_mean(variant, self.ablations.variants)}")
+        schedule = self.ablations.schedule or self.training.gray
+        changes: dict[str, Any] = {name: getattr(schedule, name) for name in Schedule.model_fields}
+        changes |= {"init": None, "architecture": self.ablations.variants[variant]}
+        gray = self.training.gray.model_copy(update=changes)
+        changes = {"results": f"{self.results}/ablations/{variant}", "weights": "train"}
+        changes["training"] = self.training.model_copy(update={"gray": gray})
+        return self.model_copy(update=changes)
 
     def shows_training(self) -> bool:
         """Whether the report is to wait for DEAL's training."""
@@ -671,7 +749,8 @@ def tuning_part(config: Config, task: str, setting: str, method: str) -> dict[st
 def training_part(config: Config, channels: str) -> dict[str, Any]:
     """What the training of one model depends on."""
     training: Training = getattr(config.training, channels)
-    return training.model_dump(mode="json", exclude={"checkpoint_every_s"})
+    unchanged = training.architecture == Architecture()  # left out: what was trained before there was a choice stays
+    return training.model_dump(mode="json", exclude={"checkpoint_every_s", *(["architecture"] if unchanged else [])})
 
 
 def schema() -> str:

@@ -105,9 +105,9 @@ def _type(annotation: Any) -> str:
 def _default(field: Any) -> str:
     if field.is_required():
         return "required"
-    if field.default is PydanticUndefined or _models(field.annotation):
-        return "see below"
     if field.default is None:
         return "`null`"
+    if field.default is PydanticUndefined or _models(field.annotation):
+        return "see below"
     text = str(field.default).replace("'", "")
     return f"`{text}`"

@@ -1,6 +1,7 @@
 """What `bench.tables` is asked to show: columns and rows, and what they answer to in the paper."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from bench import registry
@@ -12,6 +13,9 @@ PAPER_ROWS = {("table3", "measurement"): "Zero-fill"}
 """(table, method) → the paper's name of a row, where it is not the method's label."""
 SET3 = {"01": ("C.man", "cameraman"), "02": ("House", "house"), "05": ("Monarch", "monarch")}
 """Image of Set12 → its heading in Table 5, its name in paper_values.csv."""
+
+
+ABLATED_TASK = "denoise_gray"
 
 
 def results(config: Config, table: str) -> list[tuple[str, str, str]]:
@@ -46,6 +50,27 @@ def layout(config: Config, table: str) -> dict[str, Any]:
             }
             for entry in map(registry.entry, _methods(config, section))
         ],
+    }
+
+
+def ablation_results(config: Config) -> dict[tuple[str, str, str], Path]:
+    """(task, setting, variant) → the evaluation that the table of ablations shows."""
+    return {
+        (ABLATED_TASK, setting, name): Path(config.ablated(name).results, "evaluate", ABLATED_TASK, setting, "deal.csv")
+        for name in config.ablations.names
+        for setting in config.task(ABLATED_TASK).settings()
+    }
+
+
+def ablations(config: Config) -> dict[str, Any]:
+    """The layout of the table of ablations: a row a variant."""
+    return {
+        "table": "ablations",
+        "caption": config.ablations.caption,
+        "convention": CONVENTIONS[ABLATED_TASK].text,
+        "tolerance": None,
+        "columns": _columns(ABLATED_TASK, config),
+        "methods": [{"name": name, "label": name} for name in config.ablations.names],
     }
 
 

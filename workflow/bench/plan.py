@@ -27,6 +27,7 @@ class Plan:
     def __init__(self, config: cfg.Config) -> None:
         self.config = config
         self._codes: dict[tuple[str, ...], str] = {}
+        self._ablated: dict[str, Plan] = {}
         self.results, self.cache = config.results, config.cache
         self.config_file = str(configfile.resolved_path(config))
         for method in config.methods:
@@ -94,6 +95,22 @@ class Plan:
         """Digest of the layout of `table`."""
         make = layouts.timing_layout if layouts.is_timing(self.config, table) else layouts.layout
         return cfg.digest(make(self.config, table))
+
+    def ablated(self, variant: str) -> "Plan":
+        """The plan of one variant of the ablations, whose results are in a folder of their own."""
+        if variant not in self._ablated:
+            with ending_in_one_line():
+                self._ablated[variant] = Plan(self.config.ablated(variant))
+        return self._ablated[variant]
+
+    def ablations(self) -> list[str]:
+        """Results shown in the table of ablations."""
+        return [str(path) for path in layouts.ablation_results(self.config).values()]
+
+    def ablations_part(self) -> str:
+        """Digest of its layout, and of how the variants are built."""
+        built = [self.config.ablations.variants[name].model_dump() for name in self.config.ablations.names]
+        return cfg.digest([layouts.ablations(self.config), built])
 
     def figures(self) -> list[str]:
         """All figures of the configuration; those of trainings only where the weights are trained."""
@@ -267,14 +284,16 @@ class Plan:
         return self.gpu * self.config.train_gpus
 
     def before_first_job(self, dag: Any) -> None:
-        """Check what only a real run needs, then write the resolved configuration that all jobs read.
+        """Check what only a real run needs, then write the resolved configurations that the jobs read.
 
         The rules of `dag`, Snakemake's graph of jobs, are left in the dot language for the report.
         """
         with ending_in_one_line():
-            if "train_deal" in {job.rule.name for job in dag.needrun_jobs()}:
+            if {"train_deal", "train_ablation"} & {job.rule.name for job in dag.needrun_jobs()}:
                 refuse_cpu_by_accident(self.config)
-            configfile.write_resolved(self.config)
+            variants = {job.wildcards_dict["variant"] for job in dag.jobs if "variant" in job.wildcards_dict}
+            for plan in (self, *map(self.ablated, sorted(variants))):
+                configfile.write_resolved(plan.config)
             jobs = [job for job in dag.jobs if job.rule.output]  # the others are names of targets
             needed = {(other.rule.name, job.rule.name) for job in jobs for other in dag.dependencies[job]}
             graph = rulegraph.dot((job.rule.name for job in jobs), needed)

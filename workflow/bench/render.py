@@ -26,7 +26,7 @@ TEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", '"': "''"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "–": "--", "…": r"\ldots{}"}
     | {"‡": r"\textsuperscript{\ddag}", "−": "$-$", "×": r"$\times$", "∞": r"$\infty$", "≤": r"$\leq$"}
-    | {"/": r"/\allowbreak{}", "σ": r"$\sigma$", "λ": r"$\lambda$", "κ": r"$\kappa$"}
+    | {"/": r"/\allowbreak{}", "σ": r"$\sigma$", "λ": r"$\lambda$", "κ": r"$\kappa$", "φ": r"$\varphi$"}
     | {digit: rf"\textsuperscript{{{n}}}" for n, digit in enumerate(DIGIT_MARKS)}
 )
 LATEX = r"""% needs \usepackage{{booktabs{graphicx}}}
@@ -78,9 +78,10 @@ def render_markdown(table: Table) -> str:
     """GitHub Markdown that also reads well in a terminal: **best**, _second_, footnotes below."""
     headers = [text for group, width in _groups(table) for text in (group, *[""] * (width - 1))]
     body = [
-        ["Method", *(column.label for column in table.columns)],
+        [table.rows_are, *table.left, *(column.label for column in table.columns), *table.right],
         *_rows(table, ("**%s**", "_%s_", "%s"), {}),
     ]
+    headers = [*[""] * len(table.left), *headers, *[""] * len(table.right)]
     grid = pipe(["", *headers], body, ["left"] + ["center"] * len(headers))
     return f"### {table.title}\n\n{grid}\n\n{bullets(_notes(table, '**best**, _second_'))}"
 
@@ -117,15 +118,16 @@ def render_comparison_markdown(table: Table) -> str:
 
 def render_latex(table: Table) -> str:
     """A booktabs table with grouped headers; best bold, second underlined; notes in small print below."""
-    spans, rules, first = "", "", 2  # column 1 holds the methods
+    spans, rules, first = " &" * len(table.left), "", 2 + len(table.left)  # column 1 holds the methods
     for group, width in _groups(table):
         spans += rf" & \multicolumn{{{width}}}{{c}}{{{group.translate(TEX)}}}"
         rules += rf"\cmidrule(lr){{{first}-{first + width - 1}}}"
         first += width
-    labels = [column.label.translate(TEX) for column in table.columns]
+    labels = [*table.left, *(column.label for column in table.columns), *table.right]
+    labels = [label.translate(TEX) for label in (table.rows_are, *labels)]
     styles = (r"\textbf{%s}", r"\underline{%s}", r"\rlap{%s}")  # a mark takes no width: numbers stay in line
     rows = [rf"{' & '.join(row)} \\" for row in _rows(table, styles, TEX)]
-    wide = len(table.columns) > MANY_COLUMNS
+    wide = len(labels) - 1 > MANY_COLUMNS
     ranked = sum(not method.oracle for method in table.methods)
     convention, *notes = [note.translate(TEX) for note in _notes(table, "bold: best, underlined: second")]
     return LATEX.format(
@@ -134,8 +136,8 @@ def render_latex(table: Table) -> str:
         graphicx=",graphicx" if wide else "",
         fit="\\resizebox{\\linewidth}{!}{" if wide else "",
         fitted="}" if wide else "",
-        alignment="l" + "c" * len(table.columns),
-        head=f"{spans} \\\\\n{rules}\nMethod & {' & '.join(labels)} \\\\",
+        alignment="l" + "c" * (len(labels) - 1),
+        head=f"{spans}{' &' * len(table.right)} \\\\\n{rules}\n{' & '.join(labels)} \\\\",
         body="\n\\midrule\n".join("\n".join(part) for part in (rows[:ranked], rows[ranked:]) if part),
         notes="\n\\par\n".join(notes),
     )
@@ -146,6 +148,7 @@ def render_sidecar(table: Table) -> str:
     inputs, provenance = {}, {}
     layout = {"title": table.title, "tolerance": table.tolerance, "columns": list(map(vars, table.columns))}
     layout |= {"methods": list(map(vars, table.methods)), "notes": [f"PSNR in dB: {table.convention}", *table.notes]}
+    layout |= {key: columns for key in ("left", "right") if (columns := getattr(table, key))}
     for key in ("rank", "partial"):  # of each method's cells, from left to right
         layout[key] = {method.name: [getattr(cell, key) for cell in table.row(method)] for method in table.methods}
     for result in table.results:
@@ -167,14 +170,14 @@ def _groups(table: Table) -> list[tuple[str, int]]:
 def _rows(table: Table, styles: tuple[str, str, str], escape: Mapping[int, str]) -> list[list[str]]:
     """Label and numbers of every method, escaped; `styles` are those of best, second and a mark."""
     rows = []
-    for method in table.methods:
-        row = [method.label.translate(escape)]
+    for number, method in enumerate(table.methods):
+        row = [text.translate(escape) for text in (method.label, *(texts[number] for texts in table.left.values()))]
         for cell in table.row(method):
             style = styles[cell.rank - 1] if cell.rank else "%s"
             note = mark(table.reasons, cell.missing) + ("‡" if cell.partial else "")
             raised = styles[2] % note.translate(escape) if note else ""
             row.append(style % _pretty(cell.psnr.mean).translate(escape) + raised)
-        rows.append(row)
+        rows.append(row + [texts[number].translate(escape) for texts in table.right.values()])
     return rows
 
 
