@@ -287,7 +287,7 @@ class _Guard:
 
     def forget(self) -> None:
         """The residuals to come are not comparable with those so far."""
-        self.best, self.since = self.best * 0 + math.inf, self.since * 0
+        self.best, self.since = torch.full_like(self.best, math.inf), self.since * 0
 
     def next(self, x: Tensor, f: Tensor, residual: Tensor, momentum: Momentum) -> Tensor:
         """The next point; samples that are done stay."""
@@ -315,9 +315,10 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
     to decide on a texture, the residual rises for a while on the way to the fixed point, so a rise alone proves
     nothing; after many iterations without progress momentum starts anew and weaker, with sharper inner solves: the
     method falls back on the plain iteration. Only a residual that explodes undoes a step, and halves the next ones.
-    All of this is a sample's own affair, and a sample that has arrived stays where it is: results do not depend on the
-    batch. Without a start x the first part runs in bfloat16 where that is fast; what is accepted is always computed in
-    full precision. Without `check` the residual is that of the last inner solve.
+    All of this is a sample's own affair, and a sample that has arrived stays where it is. Without a start x the first
+    part runs in bfloat16 where that is fast, until no sample gains by it; what is accepted is always computed in full
+    precision. But for that part results do not depend on the batch. Without `check` the residual is that of the last
+    inner solve.
     """
     P = Preconditioner(system, b.shape)
     rough = system.lowered(torch.bfloat16) if x is None and b.dtype == torch.float32 and _bfloat16_is_fast(b) else None

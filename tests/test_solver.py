@@ -274,3 +274,13 @@ def test_a_sample_of_a_batch_is_solved_as_if_alone(model):
     for i in range(3):
         alone = model.solve(y[i : i + 1], deal.Identity(), sigma[i : i + 1], tol=1e-5, clip=False)
         torch.testing.assert_close(together.x[i : i + 1], alone.x, rtol=0, atol=1e-6)
+
+
+def test_a_start_in_bfloat16_leads_to_the_same_point(model, monkeypatch):
+    torch.manual_seed(0)
+    y = scene((24, 26), batch=2) + 0.1 * torch.randn(2, 1, 24, 26)
+    full = model.solve(y, deal.Identity(), 25 / 255, tol=1e-5, clip=False)
+    monkeypatch.setattr("deal.solver._bfloat16_is_fast", lambda x: True)
+    mixed = model.solve(y, deal.Identity(), 25 / 255, tol=1e-5, clip=False)
+    assert mixed.converged.all()
+    torch.testing.assert_close(mixed.x, full.x, rtol=0, atol=1e-4)
