@@ -30,6 +30,11 @@ MAIN = r"""% Made by `python -m bench paper`; compile with latexmk -pdf or pdfla
 \renewcommand{{\floatpagefraction}}{{0.6}}
 \setcounter{{topnumber}}{{3}}
 \setcounter{{totalnumber}}{{4}}
+\raggedbottom
+\makeatletter
+\setlength{{\@fptop}}{{0pt}} % pages of figures and tables begin at the top
+\setlength{{\@fpsep}}{{24pt}}
+\makeatother
 \title{{DEAL bench: tables and figures}}
 \author{{}}
 \date{{}}
