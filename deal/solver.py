@@ -266,14 +266,13 @@ class Momentum:
         x, before = z + f, self._x
         self._x = x
         if before is None:
-            self._age = torch.ones_like(x[:, :1])
+            self._age = torch.zeros_like(x[:, :1])
             return x
         d = x - before
         onward = box_mean((f * d).sum(1, keepdim=True), _NEIGHBOURHOOD) >= 0
         onward = onward if anew is None else onward & ~anew
         self._age = torch.where(onward, self._age + 1, 0)
-        factor = limit * box_mean(self._age / (self._age + 3), _NEIGHBOURHOOD)
-        return x + (factor if anew is None else factor * ~anew) * d
+        return x + limit * box_mean(self._age / (self._age + 3), _NEIGHBOURHOOD) * d
 
 
 class _Guard:

@@ -119,7 +119,7 @@ def test_fast_and_reference_agree(model, operator, batch):
     assert fast.converged.all() and fast.residual.shape == (batch,)
     assert ((fast.x - slow.x).flatten(1).norm(dim=1) / slow.x.flatten(1).norm(dim=1)).max() < 1e-4
     if operator in ("identity", "blur"):  # where the preconditioner applies
-        assert fast.applications <= slow.applications
+        assert fast.applications < slow.applications
 
 
 def test_color_and_double_precision():
