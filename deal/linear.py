@@ -6,6 +6,7 @@ DEAL asks of an operator only `A(x)` and `A_adjoint(y)` on (B, C, H, W) tensors,
 2-D FFT diagonalises it, which the fast solver uses.
 """
 
+from abc import ABC, abstractmethod
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -25,19 +26,19 @@ class LinearOperator(Protocol):
         """Aᵀ y."""
 
 
-class Operator:
+class Operator(ABC):
     """What the operators here share: the proximal map, from the spectrum of AᵀA or by conjugate gradients."""
 
     squared_norm: float
     """‖A‖², or a bound of it where said."""
 
+    @abstractmethod
     def A(self, x: Tensor) -> Tensor:
         """A x."""
-        raise NotImplementedError
 
+    @abstractmethod
     def A_adjoint(self, y: Tensor) -> Tensor:
         """Aᵀ y, of the shape of x."""
-        raise NotImplementedError
 
     def normal_spectrum(self, shape: torch.Size, device: torch.device | None = None) -> Tensor | None:
         """Eigenvalues of AᵀA on the grid of `rfft2`, (…, H, W//2 + 1) for images (…, H, W), or None.

@@ -217,6 +217,7 @@ def test_deal_solves_with_it(name: str) -> None:
         (lambda: Blur(torch.zeros(3, 3)), "a blur kernel is a finite matrix other than 0"),
         (lambda: Blur(torch.ones(3)), "a blur kernel is a finite matrix"),
         (lambda: Downsampling(torch.ones(1, 1), 3, (6, 8)), "6×8 pixels cannot be decimated by 3"),
+        (lambda: Downsampling(torch.ones(1, 1), 2, (0, 8)), "0×8 pixels cannot be decimated by 2"),
         (lambda: Downsampling(torch.ones(1, 1), 2, (6, 8)).A(torch.zeros(1, 1, 8, 8)), "takes images of 6×8"),
         (lambda: MRI(torch.zeros(4, 4)), "must not be zero everywhere"),
         (lambda: MRI(-torch.ones(4, 4)), "real, finite and not negative"),

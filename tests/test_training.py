@@ -285,9 +285,17 @@ def test_bad_packs(tmp_path):
         PackedImages(tmp_path / "bad")
 
 
-def test_weights_of_the_loss_and_choice_of_noise_levels():
+def test_weights_of_the_loss():
     from deal.training import _loss_weights
 
     sigma = torch.tensor([0.0, 3, 12.5, 25, 50]) / 255
     assert _loss_weights(sigma, 0.0).tolist() == [1] * 5
     torch.testing.assert_close(_loss_weights(sigma, 2.0), torch.tensor([69.444, 69.444, 4, 1, 0.25]), rtol=1e-4, atol=0)
+
+
+def test_a_power_draws_low_noise_levels_more_often(packed):
+    data, many = PackedImages(packed), replace(TINY, phases=(Phase(1, (1e-3, 1e-3), batch=400, patch=8),))
+    uniform = make_batch(data, many, 0, 0, 1)[2]
+    low = make_batch(data, replace(many, sigma_power=1.5), 0, 0, 1)[2]
+    highest = TINY.sigma_max_255 / 255
+    torch.testing.assert_close(low, highest * (uniform / highest) ** 1.5)

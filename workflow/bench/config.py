@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -173,9 +174,9 @@ class TaskSection(Section):
         None, description="As the top-level key, for this task; null: as that says."
     )
 
+    @abstractmethod
     def grid(self) -> dict[str, dict[str, Any]]:
         """Setting's name → what it varies, among it `sigma_255`, the noise level."""
-        raise NotImplementedError
 
     varied: ClassVar[tuple[str, ...]] = ()
     """Keys that list the values of the grid."""
