@@ -19,17 +19,17 @@ class Muon(torch.optim.Optimizer):
     Args:
         model: a module.
         lr: step size.
+        noise_lr: step size of the functions of the noise level, relative to `lr`.
         momentum: decay of the gradient average of Muon.
     """
 
-    def __init__(self, model: nn.Module, lr: float, momentum: float = 0.95):
-        wide = [p for p in model.parameters() if p.ndim == 4 and p.shape[0] >= 8 and p.shape[1] > 3]
+    def __init__(self, model: nn.Module, lr: float, noise_lr: float = 1.0, momentum: float = 0.95):
+        rest, *functions = _groups(model, noise_lr)
+        wide = [p for p in rest["params"] if p.ndim == 4 and p.shape[0] >= 8 and p.shape[1] > 3]
         ids = {id(p) for p in wide}
-        groups = [
-            {"params": wide, "muon": True},
-            {"params": [p for p in model.parameters() if id(p) not in ids], "muon": False},
-        ]
-        super().__init__(groups, {"lr": lr, "momentum": momentum})
+        narrow = {"params": [p for p in rest["params"] if id(p) not in ids], "muon": False}
+        groups = [{"params": wide, "muon": True}, narrow, *({**group, "muon": False} for group in functions)]
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "relative": 1.0})
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -69,10 +69,29 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     return x if wide else x.T
 
 
-def make(name: str, model: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """The optimiser called `name`; a ValueError for an unknown one."""
+def make(name: str, model: nn.Module, lr: float, noise_lr: float = 1.0) -> torch.optim.Optimizer:
+    """The optimiser called `name`, its κ(σ) and noise scaling in a group apart unless `noise_lr` is 1.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
     if name == "adam":
-        return torch.optim.Adam(model.parameters(), lr=lr, betas=_BETAS, eps=_EPS)
+        return torch.optim.Adam(_groups(model, noise_lr), lr=lr, betas=_BETAS, eps=_EPS)
     if name == "muon":
-        return Muon(model, lr)
+        return Muon(model, lr, noise_lr)
     raise ValueError(f"optimizer must be 'adam' or 'muon', not {name!r}")
+
+
+def set_lr(optim: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its step size: `lr` times the group's share."""
+    for group in optim.param_groups:
+        group["lr"] = lr * group.get("relative", 1.0)
+
+
+def _groups(model: nn.Module, noise_lr: float) -> list[dict]:
+    """All parameters, or the functions of the noise level apart from the others."""
+    if noise_lr == 1:
+        return [{"params": list(model.parameters())}]
+    functions = {id(p) for spline in (model.kappa, model.scaling) for p in spline.parameters()}
+    split = {inside: [p for p in model.parameters() if (id(p) in functions) == inside] for inside in (False, True)}
+    return [{"params": split[False]}, {"params": split[True], "relative": noise_lr}]

@@ -68,6 +68,8 @@ class TrainConfig:
         inner: most CG iterations of an update before the last one ("fast" only).
         precision: "float32" or "bfloat16" (convolutions only).
         optimizer: "adam" or "muon".
+        noise_lr: step size of κ(σ) and of the noise scaling, relative to the others': 1 is the paper. A knot of κ
+            learns from the few patches near its noise level, and its values are as large as σ.
         grad_clip: largest gradient norm relative to its running mean; 0 switches clipping off.
         ema: decay of the weight average that is validated and kept; 0 keeps the plain weights.
         validate_every: steps between validations.
@@ -97,6 +99,7 @@ class TrainConfig:
     inner: int = 12
     precision: str = "float32"
     optimizer: str = "adam"
+    noise_lr: float = 1.0
     grad_clip: float = 0.0
     ema: float = 0.0
     validate_every: int = 1000
@@ -128,6 +131,8 @@ class TrainConfig:
         settings = {k: v for k, v in asdict(self).items() if k != "checkpoint_every_s"}
         if self.architecture == PUBLISHED:
             del settings["architecture"]  # states from before there was a choice stay valid
+        if self.noise_lr == 1:
+            del settings["noise_lr"]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
     def at(self, step: int) -> tuple[int, float, Phase]:
@@ -374,7 +379,7 @@ class _Run:
 
     def __init__(self, config: TrainConfig, model: DEAL, state_dir: Path, rank: int):
         self.config, self.model, self.dir, self.rank = config, model, state_dir, rank
-        self.optimizer = optimizer.make(config.optimizer, model, config.phases[0].lr[0])
+        self.optimizer = optimizer.make(config.optimizer, model, config.phases[0].lr[0], config.noise_lr)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if config.ema else {}
         self.step, self.best_psnr, self.best_step, self.gradient_scale = 0, -math.inf, 0, 0.0
         self.rows: list[dict] = []
@@ -429,8 +434,7 @@ class _Run:
     def update(self, x: Tensor, y: Tensor, sigma: Tensor, outer: int, world: int) -> StepRecord:
         """One optimisation step."""
         _, lr, _ = self.config.at(self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        optimizer.set_lr(self.optimizer, lr)
         self.optimizer.zero_grad(set_to_none=True)
         with_mask = self.step % self.config.mask_every == 0
         record = loss_backward(self.model, x, y, sigma, outer, self.config, with_mask)

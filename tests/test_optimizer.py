@@ -29,6 +29,22 @@ def test_wide_layers_and_the_others():
 
 
 @pytest.mark.parametrize("name", ["adam", "muon"])
+def test_functions_of_the_noise_level_may_step_further(name):
+    model = DEAL("gray")
+    functions = {p: name for name, p in model.named_parameters() if name.split(".")[0] in ("kappa", "scaling")}
+    optim = optimizer.make(name, model, 1e-3, noise_lr=10.0)
+    assert sum(len(group["params"]) for group in optim.param_groups) == len(list(model.parameters()))
+    optimizer.set_lr(optim, 5e-4)
+    for group in optim.param_groups:
+        for p in group["params"]:
+            assert group["lr"] == (5e-3 if p in functions else 5e-4)
+    before = model.kappa.coefficients.detach().clone()
+    model.lmbda(torch.tensor([5 / 255])).sum().backward()
+    optim.step()
+    assert (model.kappa.coefficients - before).abs().max().item() == pytest.approx(5e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["adam", "muon"])
 def test_descends_and_resumes(name):
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(4, 16, 3), torch.nn.Conv2d(16, 2, 3))

@@ -27,6 +27,7 @@ TINY = TrainConfig(
     algorithm="fast",
     cg_tol=1e-2,
     mask_every=2,
+    noise_lr=5.0,
     grad_clip=3.0,
     ema=0.9,
     validate_every=3,
@@ -174,6 +175,11 @@ def test_another_configuration_is_not_resumed(packed, validation, tmp_path):
     train(TINY, packed, validation, tmp_path / "w.safetensors", tmp_path / "s", minutes=0, progress=False)
     with pytest.raises(ValueError, match="another training configuration"):
         train(replace(TINY, seed=9), packed, validation, tmp_path / "w.safetensors", tmp_path / "s", progress=False)
+
+
+def test_checkpoints_from_before_a_setting_existed_stay_valid():
+    assert TrainConfig().digest() == "4745cf088d4c"  # of 0.1.0 without `architecture` and `noise_lr`
+    assert TrainConfig(noise_lr=2.0).digest() != TrainConfig().digest()
 
 
 def test_broken_checkpoint_is_named(packed, validation, tmp_path):

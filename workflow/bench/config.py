@@ -92,6 +92,9 @@ class Schedule(Section):
     optimizer: Literal["adam", "muon"] = Field(
         "adam", description="`adam`, as the paper; `muon`: orthogonalised steps for the wide layers."
     )
+    noise_lr: Positive = Field(
+        1.0, description="Step size of κ(σ) and of the noise scaling, relative to the others': 1, the paper."
+    )
     grad_clip: float = Field(
         0.0,
         ge=0,
