@@ -31,7 +31,7 @@ def test_wide_layers_and_the_others():
 @pytest.mark.parametrize("name", ["adam", "muon"])
 def test_functions_of_the_noise_level_may_step_further(name):
     model = DEAL("gray")
-    functions = {p: name for name, p in model.named_parameters() if name.split(".")[0] in ("kappa", "scaling")}
+    functions = {*model.kappa.parameters(), *model.scaling.parameters()}
     optim = optimizer.make(name, model, 1e-3, noise_lr=10.0)
     assert sum(len(group["params"]) for group in optim.param_groups) == len(list(model.parameters()))
     optimizer.set_lr(optim, 5e-4)

@@ -203,9 +203,9 @@ class TaskSection(Section):
         """The noise level of a setting, in the units of y (images in [0, 1])."""
         return self.sigma_255(setting) / 255
 
+    @abstractmethod
     def datasets(self) -> list[str]:
         """Data sets of the registry that the task reads."""
-        raise NotImplementedError
 
     def selection(self) -> dict[str, Any]:
         """Which items of a setting are used, beside the number of images."""

@@ -4,6 +4,7 @@ Shapes: x and y are torch tensors (1, C, H, W), x float32 in [0, 1]; y is comple
 deviation in the units of y.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import partial
@@ -55,7 +56,7 @@ class Task(Protocol):
         """sha256 of each image's content → its name, to tell whether two sets share one."""
 
 
-class ImageTask:
+class ImageTask(ABC):
     """A task on the images of a data set of the registry; subclasses say what is measured of an image."""
 
     name: str
@@ -65,9 +66,9 @@ class ImageTask:
         """(suffix of the item's name, further arguments of `item`), one for each item that an image gives."""
         return [("", ())]
 
+    @abstractmethod
     def item(self, image: str, x: IMAGE, section: Any, setting: str) -> Item:
         """The item called `image` of an image x, (C, H, W); raises UserError for one that does not fit."""
-        raise NotImplementedError
 
     def items(self, section: TaskSection, setting: str, cache: Path, subset: int | None = None) -> list[Source]:
         """See `Task.items`."""
