@@ -20,10 +20,11 @@ from deal.engine import engine
 from deal.preconditioner import Preconditioner, box_mean
 
 _TINY = 1e-30
-_ETA = 0.2  # how far an inner solve reduces its residual
+_ETA = 0.25  # how far an inner solve reduces its residual
 _MAX_INNER = 12  # CG iterations of an inner solve
-_NEIGHBOURHOOD = 17  # pixels a side in which momentum is kept or dropped together
+_NEIGHBOURHOOD = 11  # pixels a side in which momentum is kept or dropped together
 _PATIENCE = 8  # iterations without progress after which momentum is weakened
+_MOST_NEGATIVE = -4.0  # local secant of T that is believed
 _DIVERGED = 30.0  # growth of the residual that undoes a step
 _ROUGH_TOL = 2e-3  # residual at which bfloat16 has done its part
 
@@ -251,25 +252,29 @@ def _reference(system, b, x, tol, cg_tol, max_outer, max_cg, record, callback):
 
 
 class Momentum:
-    """Nesterov's extrapolation of x ← x + f(x), with a history of its own around every pixel.
+    """Nesterov's extrapolation of x ← x + f(x), with a history and a step size of its own around every pixel.
 
     What slows the iteration are modes of a few pixels where the mask is slow to decide, each with its own pace. So a
     pixel's factor is a/(a + 3), a the number of steps since the movement in its neighbourhood last turned against f,
-    and no pixel nor sample waits for another.
+    and no pixel nor sample waits for another. Where f changes sign from step to step, momentum is no help: there the
+    local secant q of T, ⟨T(z) − T(z'), z − z'⟩ / ‖z − z'‖², is negative and the step is shortened to f/(1 − q).
     """
 
     def __init__(self):
-        self._x = self._age = None
+        self._x = self._age = self._z = self._f = None
 
     def step(self, z: Tensor, f: Tensor, limit: Tensor | float = 1.0, anew: Tensor | None = None) -> Tensor:
         """Next point from z and f(z); factors times `limit`, no history for samples `anew`, both (B, 1, 1, 1)."""
-        x, before = z + f, self._x
-        self._x = x
-        if before is None:
-            self._age = torch.zeros_like(x[:, :1])
-            return x
-        d = x - before
-        onward = box_mean((f * d).sum(1, keepdim=True), _NEIGHBOURHOOD) >= 0
+        if self._z is None:
+            self._age = torch.zeros_like(z[:, :1])
+            self._z, self._f, self._x = z, f, z + f
+            return self._x
+        moved = z - self._z
+        q = 1 + _local_inner(f - self._f, moved) / _local_inner(moved, moved).clamp(min=_TINY)
+        x = z + f / (1 - q.clamp(_MOST_NEGATIVE, 0))
+        d = x - self._x
+        self._z, self._f, self._x = z, f, x
+        onward = _local_inner(f, d) >= 0
         onward = onward if anew is None else onward & ~anew
         self._age = torch.where(onward, self._age + 1, 0)
         return x + limit * box_mean(self._age / (self._age + 3), _NEIGHBOURHOOD) * d
@@ -283,6 +288,7 @@ class _Guard:
         self.best_x, self.best, self.since = x, one * math.inf, one * 0
         self.eta, self.damping, self.limit = one * _ETA, one, one
         self.done = one > 1
+        self._x, self._way = x, one * 0  # the last point, and the length of the way to it from best_x
 
     def forget(self) -> None:
         """The residuals to come are not comparable with those so far."""
@@ -292,19 +298,34 @@ class _Guard:
         """The next point; samples that are done stay."""
         residual = residual[:, None, None, None]
         better = residual < 0.9 * self.best
-        self.best_x, self.best = torch.where(better, x, self.best_x), torch.where(better, residual, self.best)
-        self.since = torch.where(better, 0, self.since + 1)
+        self._way, self._x = self._way + _sizes(x - self._x), x
+        self.since = self.since + 1
         exploded = ~(residual <= _DIVERGED * self.best) & ~self.done
-        stuck = (self.since >= _PATIENCE) & ~exploded
+        waited = (self.since >= _PATIENCE) & ~exploded & ~better
+        # Far away by a straight way: it passes a point that is almost fixed, and has not lost its way.
+        passing = waited & (_sizes(x - self.best_x) > 0.5 * self._way)
+        here = better | passing
+        self.best_x, self.best = torch.where(here, x, self.best_x), torch.where(here, residual, self.best)
+        self._way, self.since = torch.where(here, 0, self._way), torch.where(better | waited, 0, self.since)
         # Several times in vain: perhaps rounding, or a map that is not contractive here; then shorter steps.
+        stuck = waited & ~passing
         shorter = exploded | (stuck & (self.eta <= 0.02))
-        self.damping = torch.where(shorter, self.damping / 2, self.damping)
-        self.eta = torch.where(stuck, (self.eta / 4).clamp(min=0.01), self.eta)
-        self.limit = torch.where(stuck, self.limit / 2, self.limit)
-        self.since = torch.where(stuck, 0, self.since)
+        regained = torch.where(better, 1.25, 1.0)
+        self.damping = torch.where(shorter, self.damping / 2, (self.damping * regained).clamp(max=1))
+        self.eta = torch.where(stuck, (self.eta / 4).clamp(min=0.01), (self.eta * regained).clamp(max=_ETA))
+        self.limit = torch.where(stuck, self.limit / 2, (self.limit * regained).clamp(max=1))
         f = torch.where(self.done | exploded, 0, self.damping * f)
         z = momentum.step(torch.where(exploded, self.best_x, x), f, self.limit, stuck | exploded)
         return torch.where(self.done, x, z)
+
+
+def _local_inner(a: Tensor, b: Tensor) -> Tensor:
+    """⟨a, b⟩ over the neighbourhood of every pixel, up to a constant, (B, 1, H, W)."""
+    return box_mean((a * b).sum(1, keepdim=True), _NEIGHBOURHOOD)
+
+
+def _sizes(x: Tensor) -> Tensor:
+    return norms(x)[:, None, None, None]
 
 
 def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, max_inner: int = _MAX_INNER):
@@ -312,12 +333,12 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
 
     Each outer step solves for T(x) − x to the fraction `eta`, no better than is worth a mask. Where the mask is about
     to decide on a texture, the residual rises for a while on the way to the fixed point, so a rise alone proves
-    nothing; after many iterations without progress momentum starts anew and weaker, with sharper inner solves: the
-    method falls back on the plain iteration. Only a residual that explodes undoes a step, and halves the next ones.
-    All of this is a sample's own affair, and a sample that has arrived stays where it is. Without a start x the first
-    part runs in bfloat16 where that is fast, until no sample gains by it; what is accepted is always computed in full
-    precision. But for that part results do not depend on the batch. Without `check` the residual is that of the last
-    inner solve.
+    nothing. After many iterations that made no progress and did not lead away either, momentum starts anew and weaker,
+    with sharper inner solves: the method falls back on the plain iteration, until progress allows more again. Only a
+    residual that explodes undoes a step, and halves the next ones. All of this is a sample's own affair, and a sample
+    that has arrived stays where it is. Without a start x the first part runs in bfloat16 where that is fast, until no
+    sample gains by it; what is accepted is always computed in full precision. But for that part results do not depend
+    on the batch. Without `check` the residual is that of the last inner solve, and not computed after the last update.
     """
     P = Preconditioner(system, b.shape)
     rough = system.lowered(torch.bfloat16) if x is None and b.dtype == torch.float32 and _bfloat16_is_fast(b) else None
@@ -337,8 +358,10 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
         return A, r, f, norms(f) / norms(x).clamp(min=_TINY)
 
     for outer in range(max_outer + 1):
-        A, r, f, residual = evaluate(current)
         last = outer == max_outer
+        if last and not check:
+            break
+        A, r, f, residual = evaluate(current)
         if current is rough and (last or (residual <= max(tol, _ROUGH_TOL)).all() or (guard.since >= 3).any()):
             current = system
             guard.forget()
@@ -373,10 +396,8 @@ def iterate(system, b: Tensor, steps: int, algorithm: str, cg_tol: float, max_cg
 
 
 def _bfloat16_is_fast(x: Tensor) -> bool:
-    """Whether this device convolves in bfloat16 in hardware."""
-    if x.is_cuda:
-        return torch.cuda.is_bf16_supported()
-    return any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    """Whether plain convolutions in bfloat16 beat the engine for float32 (measured: not on AVX-512 processors)."""
+    return x.is_cuda and torch.cuda.is_bf16_supported()
 
 
 def _clock(x: Tensor) -> float:

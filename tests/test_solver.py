@@ -8,7 +8,7 @@ import torch
 
 import deal
 from deal.model import DEAL
-from deal.solver import Momentum, NormalEquations, Preconditioner, conjugate_gradients, inner
+from deal.solver import Momentum, NormalEquations, Preconditioner, _Guard, conjugate_gradients, inner
 
 
 class Blur:
@@ -228,6 +228,35 @@ def test_momentum_is_many_times_faster_in_slow_places():
         z, plain = momentum.step(z, slow_places(z)), plain + slow_places(plain)
     assert (1 - plain).abs().max() > 0.2
     assert (1 - z).abs().max() < 0.01
+
+
+def test_steps_are_shortened_only_where_the_iteration_swings_back_and_forth():
+    rate = torch.full((1, 1, 1, 80), 2.05, dtype=torch.float64)  # T is -1.05: plain iteration diverges
+    rate[..., 40:] = 0.5
+    z = plain = torch.zeros(1, 1, 20, 80, dtype=torch.float64)
+    momentum = Momentum()
+    for _ in range(12):
+        z, plain = momentum.step(z, rate * (1 - z)), plain + rate * (1 - plain)
+    assert (1 - plain).abs().max() > 1
+    assert (1 - z).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(("path", "careful"), [("straight", False), ("circle", True)])
+def test_the_guard_tells_a_slow_passage_from_going_round_in_circles(path, careful):
+    def at(k):
+        values = (0.1 * k, 0.0) if path == "straight" else (math.cos(k), math.sin(k))
+        return torch.tensor(values, dtype=torch.float64).view(1, 1, 1, 2)
+
+    guard, momentum = _Guard(at(0)), Momentum()
+    eta = guard.eta.item()
+    for k in range(1, 20):
+        guard.next(at(k), at(k + 1) - at(k), torch.tensor([1e-3], dtype=torch.float64), momentum)
+    assert (guard.limit.item() < 1) == careful
+    assert (guard.eta.item() < eta) == careful
+    for k in range(20, 40):  # progress gives everything back
+        guard.next(at(k), at(k + 1) - at(k), torch.tensor([1e-3 * 0.8 ** (k - 20)], dtype=torch.float64), momentum)
+    assert guard.limit.item() == guard.damping.item() == 1
+    assert guard.eta.item() == eta
 
 
 def test_momentum_of_a_sample_does_not_depend_on_the_others():
