@@ -13,7 +13,7 @@ from PIL import Image
 from bench import configfile, figure_data, figures, mri_prepare
 from bench.config import Config
 from bench.errors import UserError
-from bench.figure_config import NAMES
+from bench.figure_config import ABLATION_SIZES, NAMES
 from bench.figures import style
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,8 +34,8 @@ TINY = {
         "certificates": {"crop": 10, "perturbations_255": [1.0]},
     },
 }
-ELSEWHERE = ("paired", "scatter", "training")  # drawn from results of other rules: test_model_figures.py
-FROM_RESULTS = ("paired", "scatter", "training")
+ELSEWHERE = (ABLATION_SIZES, "paired", "scatter", "training")  # from results of other rules: test_model_figures.py
+FROM_RESULTS = (ABLATION_SIZES, "paired", "scatter", "training")
 """Figures of results and trainings, drawn from made-up ones in test_model_figures."""
 COLLECTED = [name for name in figures.names() if name not in FROM_RESULTS]
 LOST = "cannot be downloaded: https://host/weights.pth: Failed to resolve 'host'. Check the network"
@@ -72,7 +72,7 @@ def collected(config: Config):
 
 
 def test_the_configuration_names_every_figure() -> None:
-    assert sorted(NAMES) == figures.names()
+    assert sorted([*NAMES, ABLATION_SIZES]) == figures.names(), "all but what another target makes"
     assert configfile.load([ROOT / "config.yaml"]).figures.names == NAMES
 
 

@@ -333,7 +333,15 @@ def scatter_data() -> tuple[dict, dict]:
     return {"psnr": np.zeros(3)}, {"facts": {"images": "3", "devices": "cpu", "none": ""}, "rows": rows}
 
 
-MADE = {"training": training_data, "paired": paired_data, "scatter": scatter_data}
+def ablation_data() -> tuple[dict, dict]:
+    labels = ["filters_32", "filters_64", "filters_128", "unconstrained_splines", "kernel_5", "kernel_7"]
+    psnr = 29 + np.linspace(0, 1, 6)[:, None] + np.array([9.0, 3.0, 0.0])
+    psnr[4, 1] = np.nan
+    data = {"parameters": np.array([66330, 163546, 468570, 468570, 349850, 400730]), "psnr": psnr}
+    return data, {"facts": {}, "labels": labels, "columns": [f"σ = {s}" for s in (5, 15, 25)]}
+
+
+MADE = {"training": training_data, "paired": paired_data, "scatter": scatter_data, "ablation_sizes": ablation_data}
 
 
 @pytest.mark.parametrize("name", MADE)

@@ -309,8 +309,16 @@ def test_ablations_are_trained_evaluated_and_tabled(repository: Repository) -> N
     assert "by one schedule: 2 steps from random weights, seed 0." in text and "Caution: the" not in text
     weights = json.loads((folder / "tables/ablations.json").read_text())["provenance"]["weights"]
     assert {name for entry in weights for name in entry} == {"deal_gray of narrow", "deal_gray of free"}
+    assert (folder / "figures/ablation_sizes.png").is_file()
     again = repository.snakemake(*run, tiny=False)
     assert NOTHING in again.stdout + again.stderr
+    # Another schedule: whoever asked for the table would train anew. The report only shows what is there.
+    shorter = ["--config", "ablations={schedule: {phases: [{steps: 1, lr: [1e-4, 1e-4]}]}}"]
+    planned = repository.snakemake("ablations", "-n", *run[1:], *shorter, tiny=False).stdout
+    assert "rule train_ablation" in planned
+    planned = repository.snakemake("report", "-n", *run[1:], *shorter, tiny=False).stdout
+    assert "rule make_report" in planned and "train_ablation" not in planned
+    assert "figures/ablation_sizes.png --config" in planned
 
 
 def test_typos_are_refused_in_one_line(repository: Repository) -> None:

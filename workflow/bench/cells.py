@@ -11,6 +11,7 @@ from bench.stats import Interval, mean_interval
 
 DIGITS = 2  # of a PSNR as shown; ranks are those of the shown numbers
 NOTHING = Interval(math.nan, math.nan, math.nan, 0)
+NOT_EVALUATED = "not evaluated: there is no results file"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def make_cell(column: Column, method: Method, results: Mapping[Key, Result]) -> 
     if result is None and method.tasks is not None and column.task not in method.tasks:
         return Cell(None, f"{method.label} does not serve the task {column.task}")
     if result is None or result.missing:
-        return Cell(result, result.missing if result else "not evaluated: there is no results file")
+        return Cell(result, result.missing if result else NOT_EVALUATED)
     groups: dict[str, list[Mapping[str, str]]] = {}
     for row in result.rows:
         if column.image in (None, row["image"]):

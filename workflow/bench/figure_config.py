@@ -15,6 +15,8 @@ PUBLISHED_NOISE = "castle_noisy"
 NAMES = ["fig01", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07", "fig08", "fig09", "fig10", "fig11", "fig12"]
 NAMES += ["fig13", "fig13_color", "fig14", "fig14_color", "fig15", "fig16"]
 NAMES += ["robustness", "error_time", "certificates", "scatter", "paired", "training"]
+ABLATION_SIZES = "ablation_sizes"
+"""The figure of the target `ablations`, which no other target makes."""
 
 
 class Problem(Section):

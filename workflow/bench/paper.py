@@ -61,6 +61,10 @@ FIGURE = r"""\setcounter{{figure}}{{{before}}}
 \end{{figure}}
 """
 PICTURE = r"\includegraphics[width=\fittedwidth,height=\fittedheight,keepaspectratio]{%s}"
+APART = r"""\begingroup % numbers of their own, Table A1, whatever the paper's are
+\renewcommand{{\thetable}}{{A{number}}}\def\theHtable{{A{number}}}
+{table}\endgroup
+"""
 COMPARISON = r"""\begin{{longtable}}{{llrrr@{{\quad}}crl}}
 \caption*{{\textbf{{{caption[0]}}} {caption[1]}}}\\
 \toprule
@@ -93,29 +97,35 @@ def write(
     if all(table.absent for table in tables):
         raise UserError(f"{report_tables.folder_of(folder)}: no tables; make them first, e.g. `snakemake table1`")
     files = report_record.figure_files(folder) if figures is None else [Path(path) for path in figures]
-    write_text(target / "tables.tex", render_tables(report_tables.folder_of(folder), tables))
+    ablations = report_tables.ablations(folder)
+    write_text(target / "tables.tex", render_tables(report_tables.folder_of(folder), tables, ablations))
     write_text(target / "figures.tex", render_figures(report_record.figures(files), files))
     where = Path(os.path.relpath(files[0].parent if files else folder / "figures", target)).as_posix()
     write_text(target / "main.tex", MAIN.format(figures=where, summary=_summary(tables)))
     return target / "main.tex"
 
 
-def render_tables(folder: Path, tables: Sequence[TableView]) -> str:
+def render_tables(folder: Path, tables: Sequence[TableView], ablations: Sequence[TableView] = ()) -> str:
     """All tables, as `bench.render` made them, then every value of the paper beside ours."""
     parts = ["% \\usepackage{booktabs,longtable,graphicx}\n\\section*{Tables}\n"]
     for table in tables:
         if table.absent:
             parts.append(rf"\paragraph{{{tex(table.title)}}} {tex(table.absent)}" + "\n")
         else:
-            path = folder / f"{table.name}.tex"
-            if not path.is_file():
-                raise UserError(f"{path}: no such file; make the table again")
-            source = path.read_text(encoding="utf-8").replace(r"\begin{table}[t]", r"\begin{table}[!htb]", 1)
             number = int(table.name.removeprefix("table"))  # the paper's, although some are not made
-            parts.append(rf"\setcounter{{table}}{{{number - 1}}}" + "\n" + ascii_tex(source))
+            parts.append(rf"\setcounter{{table}}{{{number - 1}}}" + "\n" + _source(folder, table))
+    parts += [APART.format(number=n, table=_source(folder, table)) for n, table in enumerate(ablations, start=1)]
     parts.append("\\clearpage\n\\section*{Ours and the paper's}\n\\begingroup\\small\\setlength{\\tabcolsep}{5pt}\n")
     parts += [_comparison(table) for table in tables if table.comparison]
     return "\n".join(parts) + "\\endgroup\n"
+
+
+def _source(folder: Path, table: TableView) -> str:
+    path = folder / f"{table.name}.tex"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; make the table again")
+    source = path.read_text(encoding="utf-8").replace(r"\begin{table}[t]", r"\begin{table}[!htb]", 1)
+    return ascii_tex(source)
 
 
 def _comparison(table: TableView) -> str:

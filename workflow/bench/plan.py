@@ -11,7 +11,7 @@ from bench import config as cfg
 from bench import configfile, datasets, figure_data, figures, holder, layouts, registry, rulegraph
 from bench.devices import cuda_devices, refuse_cpu_by_accident
 from bench.errors import UserError
-from bench.figure_config import PUBLISHED_NOISE
+from bench.figure_config import ABLATION_SIZES, PUBLISHED_NOISE
 from bench.files import write_text
 from bench.provenance import code_digest, sha256
 
@@ -132,6 +132,7 @@ class Plan:
             found = [path for kind in entry.models for path in self.evaluation_weights(KIND_TASKS[kind], "deal")]
             found += [path for table in entry.tables for path in self.table(table)]
             found += [self.training_log(kind) for kind in entry.trainings]
+            found += [f"{self.results}/{path}" for path in entry.files]
             for problem in entry.problems:
                 found += self.evaluation_data(getattr(self.config.figures, problem).task)
             for task, setting, method in entry.pairs(self.config):
@@ -173,10 +174,20 @@ class Plan:
         return [*self.tables(), *(self.trained() if self.config.shows_training() else [])]
 
     def shown_part(self, *templates: str) -> str:
-        """Digest of which tables are shown under which titles, and of the files in `workflow/report` that say how."""
+        """Digest of which tables are shown under which titles, and of the files in `workflow/report` that say how.
+
+        Ablations count where they are there: as inputs they would be brought up to date, that is trained.
+        """
         tables = self.config.tables
         captions = {name: getattr(tables, name).caption for name in type(tables).model_fields}
-        return cfg.digest([captions, *(sha256(TEMPLATES / name) for name in templates)])
+        ablations = [Path(self.results, f"tables/ablations{suffix}") for suffix in (".json", ".csv", ".tex")]
+        there = [path for path in ablations if path.is_file()] + [Path(path) for path in self.ablation_figure()]
+        return cfg.digest([captions, *map(sha256, [*(TEMPLATES / name for name in templates), *there])])
+
+    def ablation_figure(self) -> list[str]:
+        """The figure of the ablations where it is there and not asked for by name."""
+        path = f"{self.results}/figures/{ABLATION_SIZES}.png"
+        return [path] if Path(path).is_file() and ABLATION_SIZES not in self.config.figures.names else []
 
     def evaluation_data(self, task: str) -> list[str]:
         """Manifests of the data sets that `task` reads, or the list of its prepared samples."""

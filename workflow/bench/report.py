@@ -63,12 +63,18 @@ def write(
     tables = report_tables.read(folder, names)
     if all(table.absent for table in tables):
         raise UserError(f"{report_tables.folder_of(folder)}: no tables; make them first, e.g. `snakemake table1`")
-    write_text(output, render(folder, tables, None if figures is None else [Path(path) for path in figures]))
+    ablations = report_tables.ablations(folder)
+    write_text(output, render(folder, tables, ablations, None if figures is None else [Path(path) for path in figures]))
     return Path(output)
 
 
-def render(folder: Path, tables: Sequence[TableView], figures: Sequence[Path] | None = None) -> str:
-    """The page as HTML text; equal files, equal text."""
+def render(
+    folder: Path,
+    tables: Sequence[TableView],
+    ablations: Sequence[TableView] = (),
+    figures: Sequence[Path] | None = None,
+) -> str:
+    """The page as HTML text; equal files, equal text. `ablations` are shown too, and not counted."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -78,18 +84,19 @@ def render(folder: Path, tables: Sequence[TableView], figures: Sequence[Path] | 
     )
     environment.filters |= {"duration": duration, "short_urls": short_urls}
     made = [table for table in tables if not table.absent]
-    records = report_record.sidecars(folder, made)
-    facts = report_record.provenance(made, records)
+    facts = report_record.provenance(made, report_record.sidecars(folder, made))
+    shown = [*made, *ablations]
     config_text = _text(folder / "config.resolved.yaml")
     return environment.get_template("report.html.j2").render(
         css=_text(TEMPLATES / "report.css"),
         script=_text(TEMPLATES / "report.js"),
         paper=PAPER,
         verdicts=VERDICTS,
-        tables=tables,
+        tables=list(tables),
+        ablations=list(ablations),
         made=made,
         counts=total_counts(made),
-        missing=missing(made),
+        missing=missing(shown),
         met=sum(found.met for table in made for found in table.converged),
         said=sum(found.said for table in made for found in table.converged),
         lead=lead(made, facts, yaml.safe_load(config_text) or {}),
@@ -97,9 +104,9 @@ def render(folder: Path, tables: Sequence[TableView], figures: Sequence[Path] | 
         trainings=report_record.trainings(folder),
         steps=report_record.steps(folder),
         graph=_graph(folder),
-        facts=facts,
+        facts=report_record.provenance(shown, report_record.sidecars(folder, shown)),
         config_text=config_text,
-        inputs=[(table.title, name, entry) for table in made for name, entry in table.inputs.items()],
+        inputs=[(table.title, name, entry) for table in shown for name, entry in table.inputs.items()],
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import training_curves
 from bench.errors import UserError
-from bench.report_tables import TableView
+from bench.report_tables import ABLATIONS, TableView
 from bench.training_curves import duration
 
 KINDS = {"gray": "Gray model", "color": "Colour model"}
@@ -146,12 +146,16 @@ def dot(results: Path) -> str:
 
 def sidecars(results: Path, tables: Iterable[TableView]) -> list[dict[str, Any]]:
     """Sidecars of the results behind the tables, as far as the folder holds them."""
-    found = []
-    for table in tables:
-        folder = results / ("timing" if table.timed else "evaluate")
-        paths = [(folder / name).with_suffix(".json") for name in table.inputs]
-        found += [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
-    return found
+    paths = (_sidecar(results, table, name) for table in tables for name in table.inputs)
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+
+
+def _sidecar(results: Path, table: TableView, name: str) -> Path:
+    """The record of the result `name` behind a table; a variant of the ablations has a folder of results of its own."""
+    task, setting, method = Path(name).with_suffix("").parts
+    if table.name == ABLATIONS:
+        results, method = results / ABLATIONS / method, "deal"
+    return results / ("timing" if table.timed else "evaluate") / task / setting / f"{method}.json"
 
 
 def provenance(tables: Iterable[TableView], records: Sequence[dict[str, Any]]) -> list[Fact]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.cells import DIGITS
+from bench.cells import DIGITS, NOT_EVALUATED
 from bench.errors import UserError
 from bench.stats import CLOSE
 from bench.tables import ABSENT
@@ -25,6 +25,7 @@ VERDICTS = {
 }
 """Verdict on a value of the paper → its sign, its meaning."""
 NO_COLUMN = "the configuration has no such column"
+ABLATIONS = "ablations"
 
 
 @dataclass
@@ -62,6 +63,8 @@ class Row:
     cells: list[Shown]
     oracle: bool = False
     ours: bool = True
+    left: list[str] = field(default_factory=list)  # texts before the cells, as `TableView.left`
+    right: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -85,6 +88,9 @@ class TableView:
     unit: str = "dB"
     tolerance: float | None = None
     columns: list[Mapping[str, Any]] = field(default_factory=list)
+    rows_are: str = "Method"
+    left: list[str] = field(default_factory=list)  # headings of further columns, before the numbers and after
+    right: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     comparison: list[dict[str, str]] = field(default_factory=list)
@@ -142,20 +148,62 @@ def _read(folder: Path, name: str, caption: str) -> TableView:
     if not sidecar.is_file():
         title = f"Table {name.removeprefix('table')}. {caption}"
         return TableView(name, title, f"Not made: {sidecar} is not there. To make it: snakemake {name}")
-    about = json.loads(sidecar.read_text(encoding="utf-8"))
-    if "layout" not in about:
-        raise UserError(f"{sidecar}: says nothing of the table's layout; make the table again: `snakemake {name}`")
-    layout = about["layout"]
+    table, layout = _laid_out(sidecar)
     values, comparison, per_image = (_rows(folder / f"{name}{end}.csv") for end in ("", "_vs_paper", "_per_image"))
-    table = TableView(name, layout["title"], columns=layout["columns"], notes=layout["notes"])
-    table.tolerance = layout.get("tolerance")
-    table.unit = "dB" if table.tolerance else "s"
     labels = {method["name"]: method["label"] for method in layout["methods"]}
     table.comparison = [_compared(row, table) for row in comparison]
     table.rows = _methods(table, layout, values)
-    table.provenance, table.inputs = about["provenance"], about["inputs"]
     table.converged = [] if table.timed else list(_converged(per_image, labels, table.columns))
     return table
+
+
+def ablations(results: Path) -> list[TableView]:
+    """The table of ablations, none where it was not made: the paper has no numbers to compare it with."""
+    folder = folder_of(results)
+    sidecar = folder / f"{ABLATIONS}.json"
+    if not sidecar.is_file():
+        return []
+    table, layout = _laid_out(sidecar)
+    values, per_image = (_rows(folder / f"{ABLATIONS}{end}.csv") for end in ("", "_per_image"))
+    try:
+        table.rows = _methods(table, layout, _ablated(table, values, per_image))
+        for number, row in enumerate(table.rows):
+            row.left, row.right = ([texts[number] for texts in layout[key].values()] for key in ("left", "right"))
+    except (KeyError, IndexError, ValueError):
+        raise UserError(f"{sidecar}: not of the table beside it; make it again: `snakemake {ABLATIONS}`") from None
+    table.rows_are, table.left, table.right = "Variant", list(layout["left"]), list(layout["right"])
+    return [table]
+
+
+def _ablated(
+    table: TableView, values: Iterable[Mapping[str, str]], per_image: Iterable[Mapping[str, str]]
+) -> Iterable[dict[str, str]]:
+    """A line a cell, as the other tables have it, of a line a variant."""
+    images = Counter((row["variant"], row["setting"]) for row in per_image)
+    for row in values:
+        for column in table.columns:
+            task, setting, variant = column["task"], column["setting"], row["variant"]
+            psnr, found = row[f"psnr_{setting}"], table.inputs.get(f"{task}/{setting}/{variant}.csv", {})
+            cell = {"task": task, "setting": setting, "method": variant, "images": str(images[variant, setting])}
+            cell["missing"] = "" if psnr else found.get("missing") or NOT_EVALUATED
+            yield cell | {"psnr": psnr, "psnr_low": "", "psnr_high": ""}
+
+
+def _laid_out(sidecar: Path) -> tuple[TableView, Mapping[str, Any]]:
+    """A table without its rows, and its layout."""
+    name = sidecar.stem
+    try:
+        about = json.loads(sidecar.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{sidecar}: {error}; make the table again: `snakemake {name}`") from None
+    if "layout" not in about:
+        raise UserError(f"{sidecar}: says nothing of the table's layout; make the table again: `snakemake {name}`")
+    layout = about["layout"]
+    table = TableView(name, layout["title"], columns=layout["columns"], notes=layout["notes"])
+    table.tolerance = layout.get("tolerance")
+    table.unit = "dB" if "tolerance" in layout else "s"
+    table.provenance, table.inputs = about["provenance"], about["inputs"]
+    return table, layout
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -6,9 +6,10 @@ own, so that every step can be done by hand with `--config <results>/ablations/<
 
 
 rule ablations:
-    """Train all variants, denoise with each, and make their table."""
+    """Train all variants, denoise with each, and make their table and its figure."""
     input:
         f"{plan.results}/tables/ablations.md",
+        f"{plan.results}/figures/ablation_sizes.png",
 
 
 use rule train_deal as train_ablation with:

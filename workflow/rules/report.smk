@@ -32,10 +32,11 @@ rule make_report:
     params:
         config=plan.config_file,
         code=plan.code("bench.report"),
+        ablations=plan.ablation_figure(),
         part=plan.shown_part("report.html.j2", "report.css", "report.js"),
     shell:
-        "python -m bench report --output {output.page:q} --figures {input.figures:q} --config {params.config:q}"
-        " 2>&1 | tee {log:q}"
+        "python -m bench report --output {output.page:q} --figures {input.figures:q} {params.ablations:q}"
+        " --config {params.config:q} 2>&1 | tee {log:q}"
 
 
 rule write_paper:
@@ -59,6 +60,8 @@ rule write_paper:
     params:
         config=plan.config_file,
         code=plan.code("bench.paper"),
+        ablations=plan.ablation_figure(),
         part=plan.shown_part(),
     shell:
-        "python -m bench paper --figures {input.figures:q} --config {params.config:q} 2>&1 | tee {log:q}"
+        "python -m bench paper --figures {input.figures:q} {params.ablations:q} --config {params.config:q}"
+        " 2>&1 | tee {log:q}"

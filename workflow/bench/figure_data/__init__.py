@@ -9,6 +9,7 @@ also holds, as literals that are read without importing it:
     SECTIONS = ("robustness",)       # other sections of the key `figures` that it depends on
     TABLES = ("table1",)             # tables whose results it reads
     TRAININGS = ("gray",)            # trainings whose logs it reads
+    FILES = ("tables/table1.csv",)   # files of the results folder that it reads
 
 `arrays` are numpy arrays, `meta` is JSON: `facts` (name → text, for the caption's template), `images`, `settings`,
 `weights` (name → sha256), `missing` (method's label → why it is not shown) and whatever the drawing needs.
@@ -44,6 +45,7 @@ class Entry:
     sections: tuple[str, ...]
     tables: tuple[str, ...]
     trainings: tuple[str, ...]
+    files: tuple[str, ...]
 
     @property
     def module(self) -> str:
@@ -67,7 +69,7 @@ def entry(name: str) -> Entry:
     if path.stem not in known:
         raise UserError(f"unknown figure data '{name}'{did_you_mean(name, known)}")
     found = literals(path)
-    others = [tuple(found.get(key, ())) for key in ("MODELS", "SECTIONS", "TABLES", "TRAININGS")]
+    others = [tuple(found.get(key, ())) for key in ("MODELS", "SECTIONS", "TABLES", "TRAININGS", "FILES")]
     return Entry(name, found["PROBLEMS"], *others)
 
 
