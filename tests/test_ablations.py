@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import browser
+import needs
 import numpy as np
 import pytest
 from made_report import NAMES, make
@@ -180,10 +181,7 @@ def test_times_of_their_evaluations_are_found(folder: Path, tmp_path: Path) -> N
     assert "2026-03-04" not in page.one("summary").text
 
 
-needs_browser = pytest.mark.skipif(browser.find() is None, reason="needs Chromium or Chrome on the path")
-
-
-@needs_browser
+@needs.BROWSER
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_table_scrolls_in_its_box_and_names_stay_in_their_cells(folder: Path, tmp_path: Path, width: int) -> None:
     with browser.Browser(tmp_path / "profile", width) as chromium:
@@ -207,7 +205,7 @@ def test_latex_numbers_them_apart_before_the_comparison(folder: Path, tmp_path: 
     assert "{ablation_sizes.pdf}" in (tmp_path / "paper" / "figures.tex").read_text(encoding="ascii")
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (texlive-latex-recommended)")
+@needs.LATEX
 def test_their_latex_compiles(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "figures", tmp_path / "figures")
     made = paper.compile_pdf(paper.write(folder, tmp_path / "paper", NAMES))

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import needs
 import pytest
 from made_report import NAMES, make
 
@@ -90,10 +91,7 @@ def test_without_latex_one_line_says_what_to_install(
     assert error.count("\n") == 1
 
 
-needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (texlive-latex-recommended)")
-
-
-@needs_latex
+@needs.LATEX
 def test_all_of_it_compiles(folder: Path, tmp_path: Path) -> None:
     paper.write(folder, tmp_path / "results" / "paper", NAMES)
     shutil.copytree(folder / "figures", tmp_path / "results" / "figures")
@@ -110,7 +108,7 @@ def test_all_of_it_compiles(folder: Path, tmp_path: Path) -> None:
         assert "Table 2:" not in words and "Figure 4:" not in words
 
 
-@needs_latex
+@needs.LATEX
 def test_an_error_of_latex_is_one_line_and_leaves_its_log(tmp_path: Path) -> None:
     (tmp_path / "main.tex").write_text(r"\documentclass{article}\usepackage{nowhere}\begin{document}x\end{document}")
     with pytest.raises(UserError, match=r"main\.tex: LaTeX stopped: LaTeX Error: File `nowhere\.sty' not found"):

@@ -4,9 +4,9 @@ import hashlib
 import json
 import random
 import re
-import shutil
 import subprocess
 
+import needs
 import pytest
 from made_results import GRAY, REASON, Maker, column, full, layout
 
@@ -91,7 +91,7 @@ def test_latex_says_it_all(maker):
     assert text.isascii()
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs")
+@needs.LATEX
 def test_latex_compiles_whatever_a_reason_contains(maker, tmp_path):
     plan = full(maker)
     maker.put("denoise_gray", "sigma5", "drunet", [], missing="".join(map(chr, range(32, 127))) + "é²→κ")

@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import browser
+import needs
 import pytest
 from made_report import DOT, FIGURES, NAMES, NASTY, make
 from made_results import REASON
@@ -327,10 +328,7 @@ def test_neither_page_nor_latex_needs_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
 
 
-needs_browser = pytest.mark.skipif(browser.find() is None, reason="needs Chromium or Chrome on the path")
-
-
-@needs_browser
+@needs.BROWSER
 @pytest.mark.parametrize("width", [1280, 390])
 def test_a_browser_without_a_network_has_no_complaint(path: Path, published: Path, tmp_path: Path, width: int) -> None:
     with browser.Browser(tmp_path / "profile", width) as chromium:
@@ -344,7 +342,7 @@ def test_a_browser_without_a_network_has_no_complaint(path: Path, published: Pat
         assert sum(request.startswith("file:") for request in chromium.requests) == 2
 
 
-@needs_browser
+@needs.BROWSER
 def test_a_browser_sorts_prints_and_would_report_a_fault(path: Path, tmp_path: Path) -> None:
     with browser.Browser(tmp_path / "profile", 900) as chromium:
         chromium.open(path)
