@@ -5,6 +5,7 @@
     python benchmarks/solver.py --height 481 --width 321 --problems denoise5 denoise15 denoise25
     python benchmarks/solver.py --height 640 --width 372 --problems mri8x15      # the raw size of fastMRI's knees
     python benchmarks/solver.py --size 320 --problems mri4 mri8x15 --device cuda
+    python benchmarks/solver.py --profile --weights color --size 1024 --problems denoise25 --max-outer 2
 
 For every problem a tight solution is computed first (relative fixed-point residual 1e-6). Then `reference` and `fast`
 run in turns; the distance of every outer iterate to the tight solution is plotted against the time at which it was
@@ -69,8 +70,8 @@ def photograph(name: str, height: int, width: int) -> torch.Tensor:
 
 def gaussian(side: int, width: float) -> torch.Tensor:
     offsets = torch.arange(side) - side // 2
-    profile = torch.exp(-offsets.square() / (2 * width**2))
-    kernel = profile[:, None] * profile
+    bell = torch.exp(-offsets.square() / (2 * width**2))
+    kernel = bell[:, None] * bell
     return kernel / kernel.sum()
 
 
@@ -102,9 +103,9 @@ def coils(height: int, width: int, count: int) -> torch.Tensor:
     return torch.from_numpy((maps / np.sqrt((abs(maps) ** 2).sum(0))).astype(np.complex64))[None]
 
 
-def problem(name: str, image: str, height: int, width: int, seed: int):
-    """Truth, data, operator, σ of the mask and λ (None: that of denoising)."""
-    x, generator = photograph(image, height, width), torch.Generator().manual_seed(seed)
+def problem(name: str, image: str, height: int, width: int, seed: int, channels: int = 1):
+    """Truth, data, operator, σ of the mask and λ (None: that of denoising); a gray picture in all `channels`."""
+    x, generator = photograph(image, height, width).repeat(1, channels, 1, 1), torch.Generator().manual_seed(seed)
     if name.startswith("denoise"):
         sigma = int(name.removeprefix("denoise")) / 255
         return x, x + sigma * torch.randn(x.shape, generator=generator), Identity(), sigma, None
@@ -208,9 +209,28 @@ def _rate(call, operations: int) -> float:
     return operations / statistics.median(times) / 1e9
 
 
+def profile(model, name: str, options) -> None:
+    """Print what one solve by `fast` takes: updates, memory, and the operations that most of its time goes to."""
+    _, y, operator, sigma, lmbda = problem(name, PHOTOGRAPHS[0], *options.shape, 0, model.channels)
+    y, operator = y.to(options.device), _moved(operator, options.device)
+    arguments = {"tol": options.accuracy, "max_outer": options.max_outer}
+    with PeakMemory() as memory:
+        out = model.solve(y, operator, sigma, lmbda, **arguments)
+    print(
+        f"{name}: {out.outer_iterations} updates, {out.applications} applications, residual {out.residual.item():.1e}, "
+        f"{memory.bytes / 2**20:.0f} MiB"
+    )
+    with torch.profiler.profile() as seen:
+        model.solve(y, operator, sigma, lmbda, **arguments)
+    on = "self_device_time_total" if y.is_cuda else "self_cpu_time_total"
+    spent = {event.key: getattr(event, on) for event in seen.key_averages()}
+    for key, time_us in sorted(spent.items(), key=lambda item: -item[1])[:8]:
+        print(f"  {time_us / sum(spent.values()):6.1%}  {key}")
+
+
 def compare(model, name: str, image: str, draw: int, options) -> tuple[list[dict], list]:
     """Both algorithms on one problem: a row each and repeat, and their paths."""
-    x, y, operator, sigma, lmbda = problem(name, image, *options.shape, draw)
+    x, y, operator, sigma, lmbda = problem(name, image, *options.shape, draw, model.channels)
     x, y, operator = x.to(options.device), y.to(options.device), _moved(operator, options.device)
     print(f"{name}, {image}, draw {draw}, {options.shape[0]}×{options.shape[1]}", flush=True)
     solution = tight(model, y, operator, sigma, lmbda).cpu()
@@ -327,6 +347,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for a busy machine")
     parser.add_argument("--max-outer", type=int, default=60, help="cap of `reference`")
+    parser.add_argument("--profile", action="store_true", help="only: what one solve by `fast` takes, and for what")
     parser.add_argument("--weights", default="gray")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/solver"))
     options = parser.parse_args()
@@ -343,6 +364,10 @@ def main() -> None:
     print(
         f"float32: plain 3×3 convolution {plain:.0f} GFLOP/s; WᵀM²W at the rate of convolutions of {ours:.0f} GFLOP/s"
     )
+    if options.profile:
+        for name in options.problems:
+            profile(model, name, options)
+        return
     rows, paths = [], []
     options.output.parent.mkdir(parents=True, exist_ok=True)
     cases = itertools.product(PHOTOGRAPHS[: options.images], range(options.draws), options.problems)
