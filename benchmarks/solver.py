@@ -346,7 +346,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for a busy machine")
-    parser.add_argument("--max-outer", type=int, default=60, help="cap of `reference`")
+    parser.add_argument("--max-outer", type=int, default=60, help="cap of `reference`, with --profile of `fast`")
     parser.add_argument("--profile", action="store_true", help="only: what one solve by `fast` takes, and for what")
     parser.add_argument("--weights", default="gray")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/solver"))
