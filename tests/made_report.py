@@ -8,7 +8,7 @@ import yaml
 from made_results import GRAY, Maker, column, full, seal
 from PIL import Image
 
-from bench import publish, timing_table
+from bench import render, timing_table
 from bench.timing_table import Timing
 
 NAMES = {"table1": "Denoising", "table2": "Colour super-resolution", "table4": "MRI, seconds"}
@@ -61,7 +61,7 @@ def make(root: Path) -> Path:
     maker.put("denoise_gray", "sigma50", "bm3d", [25.5])
     for name in ("deal", "drunet", "truth"):
         maker.put("denoise_gray", "sigma50", name, [], missing="x")
-    publish.write(maker.build(plan), root)
+    render.write(maker.build(plan), root / "tables")
     timing_table.write(times(), str(root))
     for name, about in FIGURES.items():
         (root / "figures").mkdir(exist_ok=True)

@@ -216,7 +216,8 @@ def test_their_latex_compiles(folder: Path, tmp_path: Path) -> None:
 
 
 def test_publishing_takes_them_along(folder: Path, tmp_path: Path) -> None:
-    manifest = json.loads(publish.publish(folder, tmp_path / "published").read_text())
+    config = configfile.check({"results": str(folder)})
+    manifest = json.loads(publish.publish(config, tmp_path / "published", config).read_text())
     files = {f"ablations{suffix}" for suffix in ablations.RENDERERS}
     assert set(manifest["tables"]["ablations"]["files"]) == files
     assert {path.name for path in (tmp_path / "published").glob("ablations*")} == files

@@ -1,6 +1,5 @@
-"""Tables as CSV, Markdown, LaTeX and JSON, as a reader sees them; writing and publishing."""
+"""Tables as CSV, Markdown, LaTeX and JSON, as a reader sees them; writing them."""
 
-import hashlib
 import json
 import random
 import re
@@ -10,8 +9,7 @@ import needs
 import pytest
 from made_results import GRAY, REASON, Maker, column, full, layout
 
-from bench import publish, render
-from bench.errors import UserError
+from bench import render
 
 
 @pytest.fixture
@@ -127,29 +125,8 @@ def test_same_bytes_whatever_the_order_of_files_the_place_and_the_timing(tmp_pat
         maker = Maker(tmp_path / run, seconds)
         plan = full(maker)
         random.Random(run).shuffle(maker.paths)
-        publish.write(maker.build(plan), tmp_path / run)
+        render.write(maker.build(plan), tmp_path / run / "tables")
         outcomes.append(contents(tmp_path / run / "tables"))
     assert outcomes[0] == outcomes[1]
     suffixes = (".csv", "_per_image.csv", ".tex", ".md", "_vs_paper.csv", "_vs_paper.md", ".json")
     assert set(outcomes[0]) == {f"table1{suffix}" for suffix in suffixes}
-
-
-def test_publish_copies_and_records(maker, tmp_path):
-    results, published = tmp_path / "results", tmp_path / "published"
-    with pytest.raises(UserError, match="no tables to publish"):
-        publish.publish(results, published)
-    plan = full(maker)
-    for name in ("table1", "table2"):
-        publish.write(maker.build(plan | {"table": name}), results)
-    manifest = json.loads(publish.publish(results, published).read_text())
-    before = contents(published)
-    assert set(before) == {"manifest.json", *contents(results / "tables")}
-    entry = manifest["tables"]["table1"]
-    assert entry["files"]["table1.md"] == hashlib.sha256(before["table1.md"]).hexdigest()
-    assert entry["provenance"]["config_digest"] == ["2" * 16]
-    (results / "tables" / "table2.json").unlink()
-    publish.publish(results, published)  # what was published before and is not there now stays
-    assert contents(published) == before
-    (results / "tables" / "table1.tex").unlink()
-    with pytest.raises(UserError, match=r"table1\.tex: no such file"):
-        publish.publish(results, published)

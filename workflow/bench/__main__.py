@@ -177,7 +177,7 @@ def table(options: argparse.Namespace) -> None:
         print(timing_table.render_markdown(times))
         return
     built = tables.build(layouts.layout(config, options.table), tables.read_results(paths))
-    tables.write(built, config.results)
+    tables.write(built, Path(config.results, "tables"))
     print(tables.render_markdown(built))
 
 
@@ -217,9 +217,10 @@ def _made(options: argparse.Namespace) -> tuple[Path, dict[str, str]]:
 
 
 def publish(options: argparse.Namespace) -> None:
-    from bench import tables
+    from bench.configfile import load
+    from bench.publish import publish
 
-    print(tables.publish(_config(options).results, options.to))
+    print(publish(_config(options), options.to, load([str(ROOT / "config.yaml")])))
 
 
 def schema(options: argparse.Namespace) -> None:
@@ -363,8 +364,8 @@ def _parser() -> argparse.ArgumentParser:
     added = verb(paper, "write tables and figures as LaTeX, with a main file")
     shown(added, "folder to write (paper in that folder)")
     added.add_argument("--pdf", action="store_true", help="compile it, with latexmk or pdflatex")
-    added = verb(publish, "copy tables and their provenance into a folder of the repository")
-    added.add_argument("--to", default="results/published")
+    added = verb(publish, "add results to those published, and remake the published tables from all of them")
+    added.add_argument("--to", default="results/published", help="folder (results/published)")
     for run, help in ((schema, "write workflow/config.schema.json"), (docs, "write docs/configuration.md")):
         added = verb(run, help, configured=False)
         added.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")

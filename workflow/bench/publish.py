@@ -1,45 +1,97 @@
-"""Write a table's files; copy those of a reference run into the repository, with a manifest."""
+"""Gather the results of several runs in a folder of the repository, with the tables that they make together.
+
+The folder holds results files as a run does, `evaluate/<task>/<setting>/<method>.csv` with a sidecar, without times:
+those of one machine say nothing beside another's. Tables of times and of ablations are copied whole.
+"""
 
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-from bench.cells import Table
+from bench import ablations, layouts, render, tables, timing_table
+from bench.config import Config
 from bench.errors import UserError
 from bench.files import write_json, write_text
-from bench.provenance import sha256
-from bench.render import RENDERERS
+from bench.provenance import sha256, sidecar_path, verify
+from bench.results import RESULT_COLUMNS, Result, read_results, to_csv
+
+KEPT = ("missing", *render.PROVENANCE, "command", "config", "hyperparameters", "images")
+"""What a published sidecar says."""
 
 
-def write(table: Table, results_dir: str | os.PathLike[str]) -> None:
-    """Write all forms of the table into `<results_dir>/tables`, each atomically."""
-    for suffix, render in RENDERERS.items():
-        write_text(Path(results_dir, "tables", table.name + suffix), render(table))
+def publish(config: Config, published_dir: str | os.PathLike[str], reference: Config) -> Path:
+    """Add the results of the run `config` to those published, and remake the tables of `reference` from all of them.
 
+    What is there gives way to a measurement over as many images or more, never to fewer or to a reason why there is
+    none. Returns the manifest.json beside the tables: sha256 of each file, provenance.
 
-def suffixes(name: str) -> list[str]:
-    """Ends of a table's files; the paper has no numbers for the ablations."""
-    return [suffix for suffix in RENDERERS if name != "ablations" or "_vs_paper" not in suffix]
-
-
-def publish(results_dir: str | os.PathLike[str], published_dir: str | os.PathLike[str]) -> Path:
-    """Copy all tables; returns the manifest.json written beside them: sha256 of each file, provenance.
-
-    That of the ablations goes along where it is there. Tables that were published before and are not there now stay.
-    Raises a UserError, before anything is written, when there is no table or one of its files is absent.
+    Raises a UserError, before anything is written, when there is nothing to publish, a file is not what its sidecar
+    says, or a task of the run is another experiment than that of `reference`.
     """
-    folder, manifest = Path(results_dir, "tables"), Path(published_dir, "manifest.json")
-    names = sorted(sidecar.stem for sidecar in [*folder.glob("table*.json"), *folder.glob("ablations.json")])
-    if not names:
-        raise UserError(f"{folder}: no tables to publish; make them first, e.g. `snakemake table1`")
-    files = {name: [folder / (name + suffix) for suffix in suffixes(name)] for name in names}
+    source, target = Path(config.results), Path(published_dir)
+    found = read_results(sorted(source.glob("evaluate/*/*/*.csv")))
+    whole = _whole(source / "tables", reference)
+    if not found and not whole:
+        raise UserError(f"{source}: no results to publish; make some first, e.g. `snakemake table1`")
+    for task in sorted({task for task, _, _ in found}):
+        _same_experiment(task, config, reference)
+    for result in found.values():
+        _add(result, target / "evaluate")
+    for paths in whole.values():
+        for path in paths:
+            write_text(target / path.name, path.read_text(encoding="utf-8"))
+    names = {name: [path.name for path in paths] for name, paths in whole.items()} | _remade(target, reference)
+    manifest = target / "manifest.json"
+    known = json.loads(manifest.read_text(encoding="utf-8"))["tables"] if manifest.exists() else {}
+    for name, files in names.items():
+        provenance = json.loads((target / f"{name}.json").read_text(encoding="utf-8"))["provenance"]
+        known[name] = {"files": {file: sha256(target / file) for file in files}, "provenance": provenance}
+    write_json(manifest, {"tables": dict(sorted(known.items()))})
+    return manifest
+
+
+def _whole(folder: Path, reference: Config) -> dict[str, list[Path]]:
+    """Files of the tables that are copied, where they have been made."""
+    timed = [name for name in type(reference.tables).model_fields if layouts.is_timing(reference, name)]
+    suffixes = {name: timing_table.RENDERERS for name in timed} | {"ablations": ablations.RENDERERS}
+    made = {name: ends for name, ends in suffixes.items() if (folder / f"{name}.json").is_file()}
+    files = {name: [folder / (name + end) for end in ends] for name, ends in made.items()}
     if absent := [path for paths in files.values() for path in paths if not path.is_file()]:
         raise UserError(f"{absent[0]}: no such file; make the table again")
-    tables = json.loads(manifest.read_text(encoding="utf-8"))["tables"] if manifest.exists() else {}
-    for name, paths in files.items():
-        for path in paths:
-            write_text(Path(published_dir, path.name), path.read_text(encoding="utf-8"))
-        provenance = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["provenance"]
-        tables[name] = {"files": {path.name: sha256(path) for path in paths}, "provenance": provenance}
-    write_json(manifest, {"tables": dict(sorted(tables.items()))})
-    return manifest
+    return files
+
+
+def _same_experiment(task: str, config: Config, reference: Config) -> None:
+    """A UserError unless both say the same of `task`, but for how many of its images are taken."""
+    ours, theirs = (c.task(task).model_dump(mode="json", exclude={"subset"}) for c in (config, reference))
+    for key in ours:
+        if ours[key] != theirs.get(key):
+            raise UserError(
+                f"tasks.{task}.{key} is {json.dumps(ours[key])} in this run and {json.dumps(theirs.get(key))} in "
+                "config.yaml: its results do not belong into the same table"
+            )
+
+
+def _add(result: Result, folder: Path) -> None:
+    """Store a result without its times, unless what is there is worth more."""
+    path = folder.joinpath(*result.key).with_suffix(".csv")
+    if verify(path) is None and len(read_results([path])[result.key].rows) > len(result.rows):
+        print(f"{path}: kept, it is over more images")
+        return
+    write_text(path, to_csv(RESULT_COLUMNS, ({**row, "seconds": ""} for row in result.rows)))
+    sidecar: dict[str, Any] = {key: result.sidecar.get(key) for key in KEPT}
+    write_json(sidecar_path(path), sidecar | {"output": {"name": path.name, "sha256": sha256(path)}})
+
+
+def _remade(folder: Path, reference: Config) -> dict[str, list[str]]:
+    """The files of the tables that something has been measured for, made anew."""
+    names = [name for name in type(reference.tables).model_fields if not layouts.is_timing(reference, name)]
+    made = {}
+    for name in names:
+        paths = [folder / "evaluate" / t / s / f"{m}.csv" for t, s, m in layouts.results(reference, name)]
+        results = read_results(path for path in paths if path.is_file())
+        if any(result.rows for result in results.values()):
+            render.write(tables.build(layouts.layout(reference, name), results), folder)
+            made[name] = [name + suffix for suffix in render.RENDERERS]
+    return made

@@ -3,13 +3,16 @@
 import json
 import math
 import operator
+import os
 import textwrap
 from collections.abc import Mapping
 from itertools import groupby
+from pathlib import Path
 
 from tabulate import tabulate
 
 from bench.cells import DIGITS, Table
+from bench.files import write_text
 from bench.results import TIMELESS, to_csv
 from bench.stats import CLOSE
 
@@ -226,3 +229,9 @@ RENDERERS = {
     "_vs_paper.md": render_comparison_markdown,
     ".json": render_sidecar,
 }
+
+
+def write(table: Table, folder: str | os.PathLike[str]) -> None:
+    """Write all forms of the table into `folder`, each atomically."""
+    for suffix, rendered in RENDERERS.items():
+        write_text(Path(folder, table.name + suffix), rendered(table))

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.cells import Cell, Column, Method, Table, make_cell, rank
-from bench.publish import publish, write
-from bench.render import render_markdown
+from bench.render import render_markdown, write
 from bench.results import Key, Result, read_results
 from bench.stats import verdict
 
-__all__ = ["build", "paper_values", "publish", "read_results", "render_markdown", "write"]
+__all__ = ["build", "paper_values", "read_results", "render_markdown", "write"]
 
 PAPER_VALUES = Path(__file__).parents[1] / "data" / "paper_values.csv"
 ABSENT = "not in config.yaml's methods"
