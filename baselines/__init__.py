@@ -68,6 +68,8 @@ class Method:
     """True: `reconstruct` takes several images of one size at once, and none of them depends on the others."""
     clip: ClassVar[bool] = True
     """False: scored as it is, although the task clips estimates to [0, 1] before scoring."""
+    setting: str = ""
+    """The setting of the task that this instance is made for, as `single4_pd` of MRI; empty outside the benchmark."""
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")

@@ -2,7 +2,7 @@
 
 WCRR gives x¹; a SwinIR network turns it into weights Λ in [0, 1], one image for each filter; then the problem is solved
 once more with ∇R = Wᵀ(Λ ⊙ φ(W x)). The authors fine-tuned the network for MRI on validation images; those weights are
-taken for MRI, as they did. The first stage keeps WCRR's own σ there, λ is shared.
+taken for MRI, as they did. The first stage keeps there the σ to which they had tuned WCRR; λ is shared.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,15 @@ from baselines import Hyperparameter, Method, Operator
 from baselines.networks.crr import RidgeRegulariser
 from baselines.networks.readers import read_pth, read_state_dict
 from baselines.networks.swinir import SwinIR, load_swinir
-from baselines.wcrr import MRI_TUNED as PLAIN_TUNED
-from baselines.wcrr import denoise, sagd
+from baselines.wcrr import denoise, sagd, starting_point
 
-# (λ, σ in 0-255 units) tuned by the authors for single-coil 4-fold PD; PDFS (2.9056e-3, 21.1442), multi-coil 8-fold PD
-# (1.2747e-3, 10.6412) and PDFS (1.4623e-3, 11.3975).
-MRI_TUNED = (4.3869e-3, 11.3975)
+MRI_TUNED = {
+    "single4_pd": (4.3869e-3, 11.3975),
+    "single4_pdfs": (2.9056e-3, 21.1442),
+    "multi8_pd": (1.2747e-3, 10.6412),
+    "multi8_pdfs": (1.4623e-3, 11.3975),
+}
+"""Setting of MRI → (λ, σ in 0-255 units), tuned by the authors; of other settings those of the first are taken."""
 
 
 class SARR(Method):
@@ -47,7 +50,7 @@ class SARR(Method):
         """None for denoising; λ and the second stage's noise level for MRI."""
         if task != "mri":
             return {}
-        lmbda, level = MRI_TUNED
+        lmbda, level = self._tuned
         return {"lmbda": Hyperparameter(lmbda, 1e-6, 10, log=True), "sigma_255": Hyperparameter(level, 0.1, 50)}
 
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
@@ -63,22 +66,29 @@ class SARR(Method):
         self.second = RidgeRegulariser(found["state_dict"], True, device)
         self.network = load_swinir(found["state_dict_mask"], path).to(device)
 
+    @property
+    def _tuned(self) -> tuple[float, float]:
+        return MRI_TUNED.get(self.setting, MRI_TUNED["single4_pd"])
+
     def reconstruct(
         self,
         y: Tensor,
         operator: Operator,
         sigma: float,
         *,
-        lmbda: float = MRI_TUNED[0],
-        sigma_255: float = MRI_TUNED[1],
+        lmbda: float | None = None,
+        sigma_255: float | None = None,
     ) -> Tensor:
         """The second stage's minimiser, unclipped; `info` counts the iterations of both stages."""
         if self.first is None or self.second is None or self.network is None:
             raise RuntimeError("setup has not been called")
-        mri = self.task == "mri"
-        one = self.first.at(PLAIN_TUNED[1] if mri else sigma * 255)
-        two = self.second.at(sigma_255 if mri else sigma * 255)
-        if mri:
+        level = sigma * 255
+        plain = starting_point(self.task, sigma, self.setting)
+        one = self.first.at(level if plain is None else plain[1])
+        if plain is not None:
+            lmbda, level = (d if v is None else v for v, d in zip((lmbda, sigma_255), self._tuned, strict=True))
+        two = self.second.at(level)
+        if plain is not None:
             x, before, _ = sagd(y, operator, one.gradient, one.mu, lmbda, tol=1e-5, most=1000)
             masked = partial(two.gradient, mask=self.network(x))
             x, after, converged = sagd(y, operator, masked, two.mu, lmbda, start=x, tol=1e-5, most=1000)

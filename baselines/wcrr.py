@@ -17,19 +17,24 @@ from baselines.networks.readers import read_state_dict
 
 Gradient = Callable[[Tensor], Tensor]
 
-# Tuned on MRI validation images by Neumayer and Altekrüger (2024), (λ, σ in 0-255 units): single-coil 4-fold PD
-# (6.6234e-3, 9.9351), PDFS (7.5984e-3, 15); multi-coil 8-fold PD and PDFS (2.2078e-3, 13.0753). The first is taken.
-MRI_TUNED = (6.6234e-3, 9.9351)
+MRI_TUNED = {
+    "single4_pd": (6.6234e-3, 9.9351),
+    "single4_pdfs": (7.5984e-3, 15.0),
+    "multi8_pd": (2.2078e-3, 13.0753),
+    "multi8_pdfs": (2.2078e-3, 13.0753),
+}
+"""Setting of MRI → (λ, σ in 0-255 units), tuned on validation images by Neumayer and Altekrüger (2024)."""
 DEBLUR_LEVEL = 15.0
 
 
-def starting_point(task: str, sigma: float) -> tuple[float, float] | None:
+def starting_point(task: str, sigma: float, setting: str = "") -> tuple[float, float] | None:
     """(λ, σ of the regulariser in 0-255 units) from which tuning starts; None for denoising, where nothing is tuned.
 
     For deblurring λ = (σ_n/15)²: the weight at noise level σ_n of a prior that is right, with weight 1, at level 15.
+    Settings of MRI that the authors did not tune take the values of single-coil 4-fold PD.
     """
     if task == "mri":
-        return MRI_TUNED
+        return MRI_TUNED.get(setting, MRI_TUNED["single4_pd"])
     return ((sigma * 255 / DEBLUR_LEVEL) ** 2, DEBLUR_LEVEL) if task == "deblur_gray" else None
 
 
@@ -123,7 +128,7 @@ class WCRR(Method):
 
     def hyperparameters_for(self, task: str, sigma: float) -> Mapping[str, Hyperparameter]:
         """None for denoising; else λ and the noise level that R is for, in 0-255 units."""
-        if (start := starting_point(task, sigma)) is None:
+        if (start := starting_point(task, sigma, self.setting)) is None:
             return {}
         lmbda, level = start
         return {"lmbda": Hyperparameter(lmbda, 1e-6, 10, log=True), "sigma_255": Hyperparameter(level, 0.1, 50)}
@@ -150,7 +155,7 @@ class WCRR(Method):
         """The minimiser, unclipped; `info` holds iterations and convergence."""
         if self.regulariser is None:
             raise RuntimeError("setup has not been called")
-        if (start := starting_point(self.task, sigma)) is not None:
+        if (start := starting_point(self.task, sigma, self.setting)) is not None:
             r = self.regulariser.at(start[1] if sigma_255 is None else sigma_255)
             strength = start[0] if lmbda is None else lmbda
             x, iterations, converged = sagd(y, operator, r.gradient, r.mu, strength)

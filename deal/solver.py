@@ -387,7 +387,7 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
 def iterate(system, b: Tensor, steps: int, algorithm: str, cg_tol: float, max_cg: int, inner: int) -> Tensor:
     """`steps` updates without the final check, as training needs them (early stop at 1e−4 as the authors').
 
-    `reference` starts from b, as the authors; `fast` from the Wiener estimate, which saves it some updates.
+    `reference` starts from b = y, the authors from 0; `fast` from the Wiener estimate, which saves it some updates.
     """
     if algorithm == "reference":
         return _reference(system, b, b, 1e-4, cg_tol, steps, max_cg, None, None)[0] if steps else b

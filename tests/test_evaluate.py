@@ -43,7 +43,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> Double:
     """Takes the place of BM3D."""
     method = Double()
     method.calls = []
-    monkeypatch.setattr(registry, "create", lambda name, config: method)
+    monkeypatch.setattr(registry, "create", lambda name, config, setting="": method)
     return method
 
 
@@ -204,7 +204,7 @@ class Tunable(Double):
 def test_hyperparameters_are_the_papers_or_tuned(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     method = Tunable()
     method.calls = []
-    monkeypatch.setattr(registry, "create", lambda name, config: method)
+    monkeypatch.setattr(registry, "create", lambda name, config, setting="": method)
     row = run(config)[0]
     assert json.loads(row["parameters"]) == {"shift": 0.5}
     assert set(method.calls) == {0.5}

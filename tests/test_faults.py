@@ -331,7 +331,7 @@ class Hungry(Method):
 @pytest.fixture
 def hungry(monkeypatch: pytest.MonkeyPatch) -> Hungry:
     method = Hungry()
-    monkeypatch.setattr(registry, "create", lambda name, config: method)
+    monkeypatch.setattr(registry, "create", lambda name, config, setting="": method)
     return method
 
 

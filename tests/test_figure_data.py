@@ -115,7 +115,8 @@ def test_all_starts_lead_to_one_solution(tmp_path: Path) -> None:
 
 def test_the_iterates_shown_are_spread_out() -> None:
     assert paths.chosen(3) == [0, 1, 2, 3]
-    assert paths.chosen(68) == [0, 1, 2, 6, 21, 68]
+    assert paths.chosen(20) == [0, 1, 2, 4, 9, 20]
+    assert paths.chosen(68) == [0, 1, 2, 10, 40, 68], "those of Figure 4"
 
 
 def test_a_watched_method_does_what_it_does_unwatched(tmp_path: Path) -> None:

@@ -46,6 +46,31 @@ def test_ssim_is_scikit_images_default(shape: tuple[int, ...]) -> None:
     assert metrics.ssim(x, x, clip=False) == 1
 
 
+@pytest.mark.parametrize("shape", [(24, 30), (1, 24, 30)])
+def test_ssim_of_mri_is_torchmetrics_default(shape: tuple[int, ...]) -> None:
+    """A Gaussian window of 11×11 pixels with σ = 1.5 inside the image, K1 = 0.01, K2 = 0.03, by scipy's correlation."""
+    from scipy.ndimage import correlate
+
+    rng = np.random.default_rng(1)
+    x = rng.random(shape)
+    y = x + 0.1 * rng.standard_normal(shape)
+    bell = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window = np.outer(bell, bell) / bell.sum() ** 2
+    a, b = x.reshape(24, 30), y.reshape(24, 30)
+    mean = {
+        name: correlate(image, window)
+        for name, image in {"a": a, "b": b, "aa": a * a, "bb": b * b, "ab": a * b}.items()
+    }
+    covariance, variances = (
+        mean["ab"] - mean["a"] * mean["b"],
+        mean["aa"] - mean["a"] ** 2 + mean["bb"] - mean["b"] ** 2,
+    )
+    found = (2 * mean["a"] * mean["b"] + 1e-4) * (2 * covariance + 9e-4)
+    found /= (mean["a"] ** 2 + mean["b"] ** 2 + 1e-4) * (variances + 9e-4)
+    assert metrics.ssim(y, x, clip=False, gaussian=True) == pytest.approx(found[5:-5, 5:-5].mean(), abs=1e-12)
+    assert metrics.ssim(y, x, clip=False) != pytest.approx(found[5:-5, 5:-5].mean(), abs=1e-4)
+
+
 def test_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="shapes differ"):
         metrics.psnr(np.zeros((1, 4, 4)), np.zeros((4, 4)), clip=False)

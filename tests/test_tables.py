@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from made_results import COLOR, GRAY, REASON, Maker, column, full, layout
 
-from bench import config, layouts, tables
+from bench import config, layouts, per_image, tables
 from bench.render import RENDERERS
 
 
@@ -214,3 +214,17 @@ def test_different_noise_is_named(maker):
     maker.put("denoise_gray", "sigma5", "deal", [36.0, 37.0, 39.0], seed=0)
     notes = maker.build(layout(column(GRAY, 5))).notes
     assert "Caution: the methods saw different noise, seed 1: BM3D; seed 0: DEAL." in notes
+
+
+def test_images_are_compared_one_by_one_where_the_authors_printed_them(maker):
+    maker.put("denoise_gray", "sigma25", "deal", {"test001": 28.0, "test002": 29.0, "other": 1.0})
+    shown = layout(column(GRAY, 25, images_expected=None), methods=("deal",))
+    _, theirs = per_image.authors()["denoise_gray", "sigma25", "deal"]
+    gaps = sorted([28 - theirs["test001"], 29 - theirs["test002"]])
+    (note,) = maker.build(shown).per_image
+    mean, low, high = (f"{gap:+.2f}".replace("-", "\u2212") for gap in (sum(gaps) / 2, *gaps))
+    assert f"ours {mean} dB from the authors' on average, {low} to {high} (2 images, the same noise)." in note
+    text = " ".join(RENDERERS["_vs_paper.md"](maker.build(shown)).split())
+    assert note in text and note not in " ".join(RENDERERS[".md"](maker.build(shown)).split())
+    maker.put("denoise_gray", "sigma25", "deal", {"test001": 28.0}, config={"crop": 128})
+    assert not maker.build(shown).per_image, "crops of the images are other pixels"

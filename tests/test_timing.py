@@ -55,7 +55,7 @@ def config(tmp_path: Path) -> Config:
 def sleeper(monkeypatch: pytest.MonkeyPatch) -> Sleeper:
     """Takes the place of DEAL, on images of two shapes that take long to make."""
     method = Sleeper()
-    monkeypatch.setattr(registry, "create", lambda name, config: method)
+    monkeypatch.setattr(registry, "create", lambda name, config, setting="": method)
     monkeypatch.setattr(timing, "find_weights", lambda *arguments: {})
     monkeypatch.setattr(timing, "find_hyperparameters", lambda *arguments: {})
 

@@ -62,7 +62,7 @@ def smooth(monkeypatch: pytest.MonkeyPatch) -> Smooth:
     """Takes the place of BM3D."""
     method = Smooth()
     method.calls = []
-    monkeypatch.setattr(registry, "create", lambda name, config: method)
+    monkeypatch.setattr(registry, "create", lambda name, config, setting="": method)
     return method
 
 

@@ -66,6 +66,7 @@ class Table:
     cells: dict[tuple[Method, Column], Cell]
     comparison: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    per_image: list[str] = field(default_factory=list)  # notes on images one by one, for the comparison
     rows_are: str = "Method"
     left: dict[str, list[str]] = field(default_factory=dict)  # further columns: heading → a text for each method
     right: dict[str, list[str]] = field(default_factory=dict)  # the same, after the numbers

@@ -373,6 +373,11 @@ class Mri(TaskSection):
         24, description="Side of the central k-space from which ESPIRiT estimates the sensitivities (raw files)."
     )
     phantom: Phantom = Field(default_factory=Phantom, description="Volumes of the source `phantom`.")
+    hyperparameters: Literal["tuned", "paper"] | None = Field(
+        "tuned",
+        description="As the top-level key, for this task. The paper does not print what its search found for MRI; "
+        "`paper` takes each method's starting point.",
+    )
     varied: ClassVar[tuple[str, ...]] = ("samplings", "contrasts")
 
     @model_validator(mode="after")

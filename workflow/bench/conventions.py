@@ -18,6 +18,8 @@ class Convention:
     """Round to 8 bits."""
     crop: int | None = None
     """Score the central square only, rows from (H − s)//2 on, s = min(crop, H, W)."""
+    gaussian_ssim: bool = False
+    """SSIM with torchmetrics' Gaussian window instead of scikit-image's uniform one."""
     variants: bool = False
     """Images come in variants `<image>_k0`, …: their mean is the value of the image."""
 
@@ -51,6 +53,6 @@ CONVENTIONS: Mapping[str, Convention] = MappingProxyType(
         "denoise_color": Convention(clip=True),
         "superres_color": Convention(clip=True, variants=True),
         "deblur_gray": Convention(clip=True, rounded=True),
-        "mri": Convention(clip=False, crop=320),
+        "mri": Convention(clip=False, crop=320, gaussian_ssim=True),
     }
 )

@@ -105,7 +105,7 @@ def evaluate(
     section, kind = config.task(task), tasks.get(task)
     sigma = section.sigma(setting)  # an unknown setting ends here
     described = kind.data(section, Path(config.cache))
-    instance = registry.create(method, config)
+    instance = registry.create(method, config, setting)
     if not instance.serves(task):
         _finish(output, [], record, missing=f"{instance.label} does not serve the task {task}", data=described)
         return
@@ -216,7 +216,7 @@ def run_batch(
                 "image": item.image,
                 "parameters": json.dumps(parameters, sort_keys=True, separators=(",", ":")),
                 "psnr": metrics.psnr(z, x, clip=False),
-                "ssim": metrics.ssim(z, x, clip=False),
+                "ssim": metrics.ssim(z, x, clip=False, gaussian=convention.gaussian_ssim),
                 "seconds": round(seconds / count, 6),
                 "iterations": method.info.get("iterations"),
                 "converged": method.info.get("converged"),

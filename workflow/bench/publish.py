@@ -54,7 +54,7 @@ def publish(config: Config, published_dir: str | os.PathLike[str], reference: Co
 def _whole(folder: Path, reference: Config) -> dict[str, list[Path]]:
     """Files of the tables that are copied, where they have been made."""
     timed = [name for name in type(reference.tables).model_fields if layouts.is_timing(reference, name)]
-    suffixes = {name: timing_table.RENDERERS for name in timed} | {"ablations": ablations.RENDERERS}
+    suffixes = dict.fromkeys(timed, timing_table.RENDERERS) | {"ablations": ablations.RENDERERS}
     made = {name: ends for name, ends in suffixes.items() if (folder / f"{name}.json").is_file()}
     files = {name: [folder / (name + end) for end in ends] for name, ends in made.items()}
     if absent := [path for paths in files.values() for path in paths if not path.is_file()]:

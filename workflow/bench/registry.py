@@ -140,14 +140,16 @@ def entry(name: str) -> Entry:
     return catalogue()[name]
 
 
-def create(name: str, config: Config) -> "Method":
-    """An instance of the method called `name`."""
+def create(name: str, config: Config, setting: str = "") -> "Method":
+    """An instance of the method called `name`, for one `setting` of a task where it matters."""
     found = entry(name)
     try:
         kind = getattr(importlib.import_module(found.module), found.class_name)
     except ImportError as error:
         raise UserError(f"method '{name}': {error}") from error
-    return kind(config.solver) if found.module == "bench.adapter" else kind()
+    made = kind(config.solver) if found.module == "bench.adapter" else kind()
+    made.setting = setting
+    return made
 
 
 def trained(config: Config, kind: str) -> Path:

@@ -114,6 +114,7 @@ def render_comparison_markdown(table: Table) -> str:
         "95 % interval: bootstrap over our images. It shows how the mean depends on the choice of images; "
         "the paper's mean is over the same ones, so a difference far smaller than it can be real.",
         *(note for note in table.notes if not note.startswith("‡")),  # here a subset has its footnote
+        *table.per_image,
         *footnotes(reasons),
     ]
     return f"### {table.title}: ours and the paper's\n\n{summary}\n\n{grid}\n\n{bullets(notes)}"

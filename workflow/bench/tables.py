@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench import per_image
 from bench.cells import Cell, Column, Method, Table, make_cell, rank
 from bench.render import render_markdown, write
 from bench.results import Key, Result, read_results
@@ -34,6 +35,7 @@ def build(layout: Mapping[str, Any], results: Mapping[Key, Result]) -> Table:
     table = Table(*head, columns, methods, cells)
     table.comparison = [_compared(table, value) for value in paper_values(table.name)]
     table.notes = _notes(table) + _disagreements(table)
+    table.per_image = per_image.notes(table)
     return table
 
 

@@ -55,7 +55,7 @@ def measure(
     section, kind, limits = config.task(task), tasks.get(task), config.timing
     sigma = section.sigma(setting)  # an unknown setting ends here
     described = kind.data(section, Path(config.cache))
-    instance = registry.create(method, config)
+    instance = registry.create(method, config, setting)
     reason = None if instance.serves(task) else f"{instance.label} does not serve the task {task}"
     reason = reason or instance.unavailable(task, sigma)
     found = {} if reason else find_weights(config, task, instance, sigma, weights)

@@ -41,7 +41,7 @@ def tune(config: Config, task: str, setting: str, method: str, output: Path, wei
     """
     record = Record(["bench.tune", *code_modules(method)], config.digest())
     sigma = config.task(task).sigma(setting)  # an unknown setting ends here
-    instance = registry.create(method, config)
+    instance = registry.create(method, config, setting)
     found: dict[str, dict[str, str]] = {}
     known: Mapping[str, Hyperparameter] = {}
     if not instance.serves(task):

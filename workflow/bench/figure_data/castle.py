@@ -30,9 +30,10 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     x = fixed_point(run, item)
     model, sigma, y = run.ready.model, run.sigma, item.y.to(run.device)
     frozen, noisy = (Frozen(model, item.operator, image, sigma) for image in (x, y))
-    channels = list(filters.choose_channels(filters.effective_kernels(model)).values())[:2]
+    chosen = filters.choose_channels(filters.effective_kernels(model))
+    channels = [chosen["vertical"], chosen["horizontal"]]
     if config.weights == "official":
-        channels = list(filters.PAPER_CHANNELS[:2])
+        channels[0] = filters.PAPER_CHANNELS[0]
     pixels = pick_pixels(x[0, 0].cpu().numpy(), margin=WINDOW // 2)
     columns = averaging_weights(frozen, list(pixels.values()))
     response, mask = frozen.W(x)[0, channels], frozen.m[0, channels]

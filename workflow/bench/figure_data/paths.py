@@ -15,6 +15,8 @@ from bench.items import Item
 
 SHOWN = 6
 """Iterates of which pictures are kept."""
+PAPER_STEPS = (0, 1, 2, 10, 40)
+"""Those of the paper's Figure 4, beside the last, 68."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,9 @@ def mean_mask(run: Run, item: Item, x: torch.Tensor) -> torch.Tensor:
 
 
 def chosen(last: int, count: int = SHOWN) -> list[int]:
-    """The first three iterates, then ever farther ones up to the last."""
+    """The paper's iterates and the last, where there are as many; else the first three, then ever farther ones."""
+    if last > PAPER_STEPS[-1]:
+        return [*PAPER_STEPS, last]
     if last < count:
         return list(range(last + 1))
     later = np.geomspace(2, last, count - 2).round().astype(int)

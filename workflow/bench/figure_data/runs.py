@@ -45,7 +45,7 @@ class Run:
         self.problem, self.name = problem, method
         config, task = problem.config, problem.task
         self.sigma = config.task(task).sigma(problem.setting)
-        self.method = registry.create(method, config)
+        self.method = registry.create(method, config, problem.setting)
         self.label = self.method.label
         self.device = select_device(config.device)
         self.weights: dict[str, dict[str, str]] = {}
@@ -124,7 +124,8 @@ class Run:
         convention = self.problem.convention
         z = convention.scored(x[0].cpu().numpy(), self.method.clip)
         truth = convention.scored(item.x[0].numpy())
-        return metrics.psnr(z, truth, clip=False), metrics.ssim(z, truth, clip=False)
+        ssim = metrics.ssim(z, truth, clip=False, gaussian=convention.gaussian_ssim)
+        return metrics.psnr(z, truth, clip=False), ssim
 
 
 def runs(problem: Problem, methods: Iterable[str]) -> tuple[list[Run], dict[str, str]]:

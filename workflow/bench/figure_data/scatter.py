@@ -58,7 +58,7 @@ def parameters(config: Config, task: str, setting: str, method: str) -> int:
     """Learned numbers that a method holds once it is set up for a setting; 0 for one without weights."""
     if not registry.entry(method).needs_weights:
         return 0
-    instance = registry.create(method, config)
+    instance = registry.create(method, config, setting)
     sigma = config.task(task).sigma(setting)
     found = find_weights(config, task, instance, sigma)
     if any("missing" in entry for entry in found.values()):
