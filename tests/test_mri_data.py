@@ -233,6 +233,20 @@ def test_volumes_are_chosen_by_name_without_the_noisy_ones(tmp_path: Path) -> No
         mri_prepare.select(tmp_path, section.model_copy(update={"contrasts": ["pdfs"]}), [])
 
 
+def test_the_authors_split_is_recognised() -> None:
+    section = Mri(source="fastmri")
+    names = [f"file1{n:06}" for n in range(100, 160)]
+    chosen = [
+        ("test" if n >= 10 else "validation", c, Path(f"{v}.h5")) for c in ("pd", "pdfs") for n, v in enumerate(names)
+    ]
+    first, second = mri_prepare.strangers(chosen, section)
+    assert first.startswith("test volume 0 of pd is file1000110, in the paper file1000182") and "of pdfs" in second
+    known = {("pd", 10): "file1000182", ("pdfs", 45): "file1001191"}
+    theirs = [(split, c, Path(f"{known.get((c, n % 60), path.stem)}.h5")) for n, (split, c, path) in enumerate(chosen)]
+    assert not mri_prepare.strangers(theirs, section)
+    assert not mri_prepare.strangers(chosen, section.model_copy(update={"validation": 1})), "another split on purpose"
+
+
 def test_fastmri_needs_a_path(tmp_path: Path) -> None:
     for path in (None, str(tmp_path / "absent")):
         with pytest.raises(UserError, match=r"tasks\.mri\.path is .*, expected the folder of fastMRI's"):

@@ -7,6 +7,7 @@ Two things differ from it, since the authors' random state and program (BART 0.8
 masks are seeded with the volume's name, fastMRI's own convention for validation, and sigpy computes the maps.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from bench.provenance import Record, code_digest, sha256
 
 ACQUISITIONS = {name: contrast for contrast, name in phantom.ACQUISITIONS.items()}
 MODULES = ["bench.mri_prepare"]
+LANDMARKS = {("pd", 0): "file1000182", ("pdfs", 35): "file1001191"}
+"""(contrast, index among the test volumes) → volume of the authors' split, with ten validation volumes."""
 
 
 def prepare(config: Config, output: Path) -> None:
@@ -76,7 +79,11 @@ def _sources(config: Config, section: Mri, folder: Path) -> Iterator[tuple[str, 
                 f"tasks.mri.path is {section.path or 'null'}, expected the folder of fastMRI's multicoil_val/*.h5 "
                 "(https://fastmri.med.nyu.edu); or set tasks.mri.source to phantom"
             )
-    for split, contrast, path in select(raw, section, exclude):
+    chosen = select(raw, section, exclude)
+    if section.source == "fastmri":
+        for line in strangers(chosen, section):
+            print(f"warning: {line}", file=sys.stderr, flush=True)
+    for split, contrast, path in chosen:
 
         def make(path: Path = path, split: str = split) -> Sample:
             return from_raw(path, split, section)
@@ -104,6 +111,21 @@ def select(folder: Path, section: Mri, exclude: list[str]) -> list[tuple[str, st
         chosen += [("validation", contrast, path) for path in paths[:validation]]
         chosen += [("test", contrast, path) for path in paths[validation : validation + test]]
     return chosen
+
+
+def strangers(chosen: list[tuple[str, str, Path]], section: Mri) -> list[str]:
+    """A line for each volume of the authors' split that is known and is another one here."""
+    if section.validation != 10:
+        return []
+    lines = []
+    for (contrast, index), known in LANDMARKS.items():
+        volumes = [path.stem for split, of, path in chosen if (split, of) == ("test", contrast)]
+        if index < len(volumes) and volumes[index] != known:
+            lines.append(
+                f"test volume {index} of {contrast} is {volumes[index]}, in the paper {known}: not the paper's split; "
+                "is the folder fastMRI's whole multicoil_val?"
+            )
+    return lines
 
 
 def acquisition(path: Path) -> str:
