@@ -1,6 +1,6 @@
 """DEAL inside deepinv (https://deepinv.github.io): as a denoiser, as a reconstructor, with its physics as operators.
 
-deepinv is an optional dependency (`pip install 'deal-bench[deepinv]'`), imported when one of its classes is asked
+deepinv is an optional dependency (`pip install '.[deepinv]'`), imported when one of its classes is asked
 for. Its linear physics have `A` and `A_adjoint` and so work in `DEAL.solve` as they are; `as_operator` helps those
 whose images are complex, kept as two channels. Nothing here carries a gradient.
 """

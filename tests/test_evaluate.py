@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +275,31 @@ def test_cuda_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     assert select_device("auto").type == "cpu"
     with pytest.raises(UserError, match="torch finds no CUDA device"):
         select_device("cuda")
+
+
+def test_jobs_beside_each_other_take_a_gpu_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import devices
+
+    monkeypatch.setattr(devices.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    jobs: list[list[int]] = [[] for _ in range(4)]
+    for job in [*jobs, jobs[0]]:
+        monkeypatch.setattr(devices, "_claims", job)
+        assert devices.select_device("cuda") == torch.device("cuda")
+    assert taken == [0, 1, 2, 2], "the fourth shares one, and a job asks once"
+    os.close(jobs[1].pop())  # it has ended
+    monkeypatch.setattr(devices, "_claims", last := [])
+    devices.select_device("auto")
+    assert taken[4:] == [1]
+    monkeypatch.setattr(devices, "_claims", [])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    devices.select_device("cuda")
+    for lock in (*jobs[0], *jobs[2], *last):
+        os.close(lock)
+    assert taken[5:] == [], "processes that share a training have theirs by rank"
 
 
 @pytest.mark.parametrize(

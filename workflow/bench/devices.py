@@ -1,6 +1,10 @@
 """Where torch computes."""
 
 import ctypes
+import fcntl
+import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.config import Config
@@ -9,6 +13,7 @@ from bench.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+_claims: list[int] = []  # descriptors kept open: the lock of a GPU lasts as long as the process
 NO_GPU = (
     "device is 'auto' and there is no CUDA device; training the paper's models on a CPU takes weeks. "
     "Set weights=released (shipped with the package), weights=official (the authors', downloaded), "
@@ -42,9 +47,35 @@ def synchronise(device: "torch.device") -> None:
 
 
 def select_device(wanted: str) -> "torch.device":
-    """`auto`, `cpu` or `cuda` as a torch device; a UserError if CUDA is asked for and absent."""
+    """`auto`, `cpu` or `cuda` as a torch device; a UserError if CUDA is asked for and absent.
+
+    Where several GPUs are visible, "cuda" is from then on one that no other job of this machine has chosen.
+    """
     import torch
 
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("device is 'cuda', but torch finds no CUDA device; set device=auto or device=cpu")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if wanted == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # the processes of a shared training have theirs by rank
+    if count > 1 and alone and not _claims:
+        torch.cuda.set_device(_free_gpu(count))
+    return torch.device("cuda")
+
+
+def _free_gpu(count: int) -> int:
+    """The first GPU whose lock is free, which this process holds from now on; the last, if none is free."""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = names if len(names) == count else [str(index) for index in range(count)]
+    for index, name in enumerate(names):
+        path = Path(tempfile.gettempdir(), f"deal-bench-{os.getuid()}-gpu-{name.strip()}.lock")
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            continue
+        _claims.append(lock)
+        return index
+    return count - 1
