@@ -35,6 +35,7 @@ class Prior:
             raise ValueError(f"weights {tuple(weights.shape)} and covariances {tuple(covariances.shape)} do not fit")
         if not (torch.isfinite(covariances).all() and (weights > 0).all()):
             raise ValueError("a mixture has positive weights and finite covariances")
+        self.learned = weights.numel() + covariances.numel()
         self.weights = (weights / weights.sum()).double().to(device)
         values, vectors = torch.linalg.eigh(((covariances + covariances.mT) / 2).double())
         self.values, self.vectors = values.clamp(min=0).to(device), vectors.to(device)

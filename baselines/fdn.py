@@ -28,6 +28,12 @@ class FDN(Method):
         super().__init__()
         self.stages: list[fdn.Stage] = []
 
+    def unavailable(self, task: str, sigma: float) -> str | None:
+        """Trained for a range of noise levels."""
+        if WIDE[0] <= sigma * 255 <= WIDE[1]:
+            return None
+        return f"trained for noise levels {WIDE[0]:g} to {WIDE[1]:g}, not {sigma * 255:g}"
+
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
         """The model with the narrower range of noise levels that σ is in."""
         return ("fdn_low",) if NARROW[0] <= sigma * 255 <= NARROW[1] else ("fdn",)
@@ -35,8 +41,6 @@ class FDN(Method):
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
         """Load the ten stages."""
         super().setup(task, sigma, weights, device)
-        if not WIDE[0] <= sigma * 255 <= WIDE[1]:
-            raise ValueError(f"FDN is trained for noise levels {WIDE[0]} to {WIDE[1]}, not {sigma * 255:g}")
         (name,) = self.weights_for(task, sigma)
         self.stages = [stage.to(device) for stage in fdn.load(weights[name])]
 

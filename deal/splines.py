@@ -14,7 +14,7 @@ _CHUNK = 1 << 17  # elements at a time, so that the temporaries stay in the cach
 
 def _segments(t: Tensor, x_min: float, step: float, count: int) -> Tensor:
     """Index of the segment of each t; clamping the index, never t, continues the end segments."""
-    return ((t - x_min) / step).floor_().clamp_(0, count - 1).to(torch.int32)
+    return ((t - x_min) / step).floor_().clamp_(0, count - 1).to(torch.int32).clamp_(min=0)  # NaN becomes an index too
 
 
 def _dense(t: Tensor) -> bool:
@@ -140,7 +140,8 @@ class LinearSpline(nn.Module):
             for part in t.as_strided((t.numel(),), (1,)).split(_CHUNK):
                 part.abs_()
                 segment = ((part - self.x_min) if self.x_min else part) * (1 / self.step)
-                pairs = torch.view_as_real(table.index_select(0, segment.clamp_(0, len(slopes) - 1).to(torch.int32)))
+                index = segment.clamp_(0, len(slopes) - 1).to(torch.int32).clamp_(min=0)  # NaN becomes an index too
+                pairs = torch.view_as_real(table.index_select(0, index))
                 torch.addcmul(pairs[:, 0], pairs[:, 1], part, out=part)
             return t
 

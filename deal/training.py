@@ -293,6 +293,18 @@ def make_batch(data: PackedImages, config: TrainConfig, step: int, rank: int, wo
     return torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(sigma), outer
 
 
+def _time_is_up(started: float, minutes: float | None, device, world: int) -> bool:
+    """Whether to stop, the same for all processes: the first one's clock decides."""
+    if minutes is None:
+        return False
+    up = time.monotonic() - started >= 60 * minutes
+    if world > 1:
+        decision = torch.tensor(float(up), device=device)
+        torch.distributed.broadcast(decision, 0)
+        up = bool(decision)
+    return up
+
+
 def train(
     config: TrainConfig,
     train_file: str | os.PathLike[str],
@@ -319,11 +331,15 @@ def train(
         True when the schedule is complete.
 
     Raises:
-        ValueError: `state_dir` belongs to another configuration, or channel counts disagree.
+        ValueError: `state_dir` belongs to another configuration, channel counts disagree, or a batch cannot be shared
+            evenly by the processes.
 
     With `torchrun` each process takes its share of the batch and gradients are averaged.
     """
     rank, world = _init_distributed(device)
+    for batch in {config.batch, *(phase.batch for phase in config.phases if phase.batch)}:
+        if batch % world:
+            raise ValueError(f"a batch of {batch} patches cannot be shared evenly by {world} processes")
     data = PackedImages(train_file)
     torch.manual_seed(config.seed)
     model = config.architecture.build(config.kind)
@@ -342,7 +358,7 @@ def train(
     bar = tqdm(total=config.steps, initial=run.step, unit="step", disable=not progress or rank > 0)
     with ThreadPoolExecutor(1) as loader:
         upcoming = loader.submit(make_batch, data, config, run.step, rank, world) if run.step < config.steps else None
-        while run.step < config.steps and (minutes is None or time.monotonic() - started < 60 * minutes):
+        while run.step < config.steps and not _time_is_up(started, minutes, device, world):
             x, y, sigma, outer = (v.to(device) if isinstance(v, Tensor) else v for v in upcoming.result())
             if run.step + 1 < config.steps:
                 upcoming = loader.submit(make_batch, data, config, run.step + 1, rank, world)
@@ -428,7 +444,7 @@ class _Run:
         }
         partial = self.dir / "state.pt.part"
         torch.save(state, partial)
-        partial.replace(self.dir / "state.pt")
+        weights_io.replace(partial, self.dir / "state.pt")
         self._write_log()
 
     def update(self, x: Tensor, y: Tensor, sigma: Tensor, outer: int, world: int) -> StepRecord:

@@ -100,18 +100,28 @@ def save(model: DEAL, path: str | os.PathLike[str], metadata: dict | None = None
     try:
         save_file(tensors, partial, metadata={"deal": json.dumps(block, sort_keys=True)})
         partial.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner may read
-        partial.replace(path)
+        replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def replace(partial: Path, path: Path) -> None:
+    """Rename a finished file onto `path` once it is on the disk, so that a power cut leaves the old or the new one."""
+    with partial.open("rb") as handle:
+        os.fsync(handle.fileno())
+    partial.replace(path)
 
 
 def metadata(path: str | os.PathLike[str]) -> dict:
     """The metadata block of a safetensors file of this package."""
     try:
         with safe_open(path, framework="pt") as file:
-            return json.loads((file.metadata() or {}).get("deal", "{}"))
+            block = json.loads((file.metadata() or {}).get("deal", "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a safetensors file ({_short(error)})") from None
+    if not isinstance(block, dict):
+        raise WeightsError(f"{path}: its metadata are a {type(block).__name__}, expected keys and values")
+    return block
 
 
 def architecture(path: str | os.PathLike[str]) -> Architecture:
@@ -148,6 +158,8 @@ def read_official(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     extra = [key for key in official if key not in _OFFICIAL.values() and not key.endswith(".D2_filter")]
     if extra:
         raise WeightsError(f"{path}: unknown key {extra[0]!r}; expected the authors' DEAL checkpoint")
+    if odd := [key for key in _OFFICIAL.values() if not isinstance(official[key], Tensor)]:
+        raise WeightsError(f"{path}: {odd[0]} is a {type(official[odd[0]]).__name__}, expected a tensor")
     return {ours: official[theirs] for ours, theirs in _OFFICIAL.items()}
 
 
@@ -163,11 +175,22 @@ def write_official(model: DEAL, path: str | os.PathLike[str]) -> None:
     for theirs, ours in _SPLINES.items():
         step = model.get_submodule(ours).step
         state[f"{theirs}.D2_filter"] = torch.tensor([[[1.0, -2.0, 1.0]]]) / step
-    torch.save({"state_dict": state}, path)
+    partial = Path(f"{path}.{os.getpid()}.part")
+    try:
+        torch.save({"state_dict": state}, partial)
+        replace(partial, Path(path))
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def convert_official(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Convert an authors' `.pth` to safetensors, recording the source's sha256."""
+    """Convert an authors' `.pth` to safetensors, recording the source's sha256.
+
+    Raises:
+        WeightsError: as `load`, and for a target that is not called `.safetensors`.
+    """
+    if Path(target).suffix != ".safetensors":
+        raise WeightsError(f"{target}: the file to write is a .safetensors; nothing was written")
     model = load(source)
     save(model, target, {"source": Path(source).name, "source_sha256": sha256(source)})
 

@@ -244,8 +244,11 @@ def test_one_coil_without_maps_takes_the_phase_from_the_centre(tmp_path, scene):
         (["mri", "file1.h5", "-o", "x.h5", "--mask", "k2.npy"], "the mask is (4,)"),
         (["mri", "file1.h5", "-o", "x.h5", "--simulate"], "no true image"),
         (["mri", "other.h5", "-o", "x.h5"], "the key kspace is missing; there are image"),
+        (["mri", "group.h5", "-o", "x.h5"], "group.h5: kspace is a group"),
+        (["mri", "file1.h5", "-o", "x.h5", "--slice", "1", "--maps", "s4.npy"], "s4.npy: sensitivities of 1 slices"),
         (["info", "y.png"], "y.png: not a safetensors file"),
         (["train", "."], "CUDA" if not torch.cuda.is_available() else "train.json: no training plan"),
+        (["train", ".", "--device", "foo"], "--device foo: no such device"),
         (["train", ".", "--device", "cpu"], "train.json: no training plan"),
     ],
 )  # fmt: skip
@@ -254,8 +257,11 @@ def test_errors_are_one_line(picture, prepared, raw, tmp_path, monkeypatch, caps
     written(Path("wide.png"), np.zeros((40, 60)))
     Image.fromarray(np.full((8, 8, 4), 99, np.uint8)).save("clear.png")
     np.save("k2.npy", np.ones(4))
+    np.save("s4.npy", np.ones((1, 2, 8, 8), np.complex64))
     with h5py.File("other.h5", "w") as handle:
         handle["image"] = np.zeros(3)
+    with h5py.File("group.h5", "w") as handle:
+        handle.create_group("kspace")
     before = sorted(Path().iterdir())
     assert main(arguments) == 2
     error = capsys.readouterr().err

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from baselines import dpir, epll, ircnn, plug_and_play, pnp_dncnn, prox_drunet, safi, sarr, tv, wcrr
+from baselines import dpir, epll, fdn, ircnn, plug_and_play, pnp_dncnn, prox_drunet, safi, sarr, tv, wcrr
 from bench import registry
 from bench.configfile import load
 from bench.per_image import authors, differences
@@ -252,3 +252,8 @@ def test_the_authors_results_have_the_papers_means() -> None:
     }.items():
         _, values = authors()[task, setting, method]
         assert np.mean(list(values.values())) == pytest.approx(expected, abs=0.035 if task == "denoise_color" else 0.01)
+
+
+def test_fdn_knows_what_it_was_trained_for() -> None:
+    assert fdn.FDN().unavailable("deblur_gray", 2.55 / 255) is None
+    assert "trained for noise levels" in (fdn.FDN().unavailable("deblur_gray", 200 / 255) or "")

@@ -1,5 +1,7 @@
 """The three engines compute the same operators; tiles and Winograd's filtering against plain convolutions."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -99,6 +101,14 @@ def test_a_bound_spline_overwrites_its_argument_with_the_same_values():
     out = spline.bind()(t)
     assert out is t
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bound", [True, False])
+def test_splines_pass_nan_on(bound):
+    spline = deal.load("gray").phi3
+    t = torch.tensor([0.5, math.nan, math.inf, 2.0])
+    out = spline.bind()(t.clone()) if bound else spline(t[None, None])[0, 0]
+    assert out[1].isnan() and out[[0, 3]].isfinite().all()
 
 
 VARIANTS = [

@@ -226,7 +226,7 @@ def test_parameters_are_counted_once() -> None:
     layer = torch.nn.Linear(3, 2)
     other = torch.ones(7)
     held = {"a": layer, "b": [layer, other], "c": torch.arange(5), "d": "text"}
-    assert sum(t.numel() for t in scatter.held(held, set())) == 3 * 2 + 2 + 7
+    assert scatter.learned(held, set()) == 3 * 2 + 2 + 7
 
 
 def test_a_log_of_a_training_is_read_as_it_is(tmp_path: Path) -> None:

@@ -93,6 +93,9 @@ def test_nothing_is_written_of_what_cannot_be_published(tmp_path: Path) -> None:
     _, other = run(tmp_path / "run", tasks={"denoise_gray": {"dataset": "set12"}})
     with pytest.raises(UserError, match=r'denoise_gray\.dataset is "set12" in this run and "bsd68" in config\.yaml'):
         publish(other, tmp_path / "all", REFERENCE)
+    _, tuned = run(tmp_path / "run", tasks={"denoise_gray": {"hyperparameters": "tuned"}})
+    with pytest.raises(UserError, match=r'denoise_gray\.hyperparameters is "tuned" in this run and "paper"'):
+        publish(tuned, tmp_path / "all", REFERENCE)
     _, part = run(tmp_path / "run", tasks={"denoise_gray": {"subset": 1}})
     path.write_text(path.read_text().replace("38.0", "39.0"))
     with pytest.raises(UserError, match="run the evaluation again"):
@@ -100,6 +103,20 @@ def test_nothing_is_written_of_what_cannot_be_published(tmp_path: Path) -> None:
     assert not (tmp_path / "all").exists()
     seal(path)
     assert publish(part, tmp_path / "all", REFERENCE).is_file(), "fewer images are no other experiment"
+
+
+def test_a_damaged_file_among_those_published_stops_it_first(tmp_path: Path) -> None:
+    maker, config = run(tmp_path / "run")
+    maker.put("denoise_gray", "sigma5", "deal", [38.0])
+    publish(config, tmp_path / "all", REFERENCE)
+    stored = tmp_path / "all/evaluate/denoise_gray/sigma5/deal.csv"
+    stored.write_text(stored.read_text().replace("38.0", "39.0"))
+    before = contents(tmp_path / "all")
+    maker, config = run(tmp_path / "other")
+    maker.put("denoise_gray", "sigma15", "deal", [32.0])
+    with pytest.raises(UserError, match=r"sigma5/deal\.csv: sha256 .* run the evaluation again"):
+        publish(config, tmp_path / "all", REFERENCE)
+    assert contents(tmp_path / "all") == before
 
 
 def test_from_the_shell(tmp_path: Path, capsys) -> None:

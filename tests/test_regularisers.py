@@ -7,9 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from baselines import epll
 from baselines.networks import crr, fdn, safi, swinir
 from baselines.networks.readers import read_state_dict
 from bench import datasets
+from bench.figure_data import scatter
 from deal.operators import Blur
 
 CONVS = "conv_layer.conv_layers"
@@ -194,6 +196,18 @@ def test_mmr_mask_is_large_where_the_image_is_flat(mirror: Path) -> None:
     assert mask.shape == (1, 64, 40, 40) and mask.min() >= 0 and mask.max() <= 1 + 1e-5
     interior = mask[..., 13:27, :]
     assert interior[..., 9:11].mean() > interior[..., 19:21].mean() + 0.1
+
+
+def test_only_what_was_learned_is_counted() -> None:
+    """Not what is derived from it: merged kernels, flipped copies, tables of splines."""
+    state = random_state()
+    used = [key for key in state if "conv_layer" in key or key.startswith(("spline_scaling", "activation", "mu_"))]
+    regulariser = crr.RidgeRegulariser(state, weakly_convex=True, norm=1e4)
+    expected = 4 * 25 + 8 * 4 * 25 + 60 * 8 * 25 + 60 * 11 + 1 + 2 * 101
+    assert scatter.learned({"first": regulariser, "again": regulariser}, set()) == expected
+    assert sum(state[key].numel() for key in used) == expected
+    prior = epll.Prior(torch.full((2,), 0.5), torch.eye(64).expand(2, 64, 64))
+    assert scatter.learned(prior, set()) == 2 + 2 * 64 * 64
 
 
 def swinir_state() -> dict[str, torch.Tensor]:

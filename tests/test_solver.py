@@ -205,13 +205,40 @@ def test_a_deepinv_like_physics_works_unchanged(model):
         ({"algorithm": "newton"}, "'fast' or 'reference'"),
         ({"tol": 0}, "tol must be positive"),
         ({"sigma": -0.1}, "sigma must be"),
-        ({"lmbda": math.nan}, "lambda finite"),
+        ({"lmbda": math.nan}, "lambda must be finite"),
+        ({"lmbda": -0.5}, "lambda must be finite and >= 0"),
+        ({"x0": torch.zeros(1, 1, 8, 16)}, r"x0 \(1, 1, 8, 16\) must be finite and of the shape \(1, 1, 16, 16\)"),
+        ({"x0": torch.full((1, 1, 16, 16), math.inf)}, "must be finite"),
     ],
 )
 def test_bad_input(model, change, message):
     arguments = {"y": torch.zeros(1, 1, 16, 16), "operator": deal.Identity(), "sigma": 0.1} | change
     with pytest.raises(ValueError, match=message):
         model.solve(**arguments)
+
+
+def test_an_operator_that_breaks_down_does_not_converge(model):
+    class Broken(deal.Identity):
+        calls = 0
+
+        def A(self, x):
+            self.calls += 1
+            return x if self.calls < 4 else x * math.nan
+
+    with pytest.warns(deal.ConvergenceWarning):
+        found = model.solve(scene((16, 16)), Broken(), 0.1, tol=1e-6, max_outer=5)
+    assert not found.converged.any()
+
+
+def test_convolutions_on_gpus_are_in_full_precision_while_solving(model):
+    seen = []
+    before = torch.backends.cudnn.allow_tf32
+
+    def watch(*_):
+        seen.append(torch.backends.cudnn.allow_tf32)
+
+    model.solve(scene((16, 16)), deal.Identity(), 0.1, tol=1e-3, callback=watch)
+    assert seen and not any(seen) and torch.backends.cudnn.allow_tf32 == before
 
 
 def slow_places(x):

@@ -128,7 +128,7 @@ SCRIPT = """
 import sys, json, numpy as np
 from deal.training import TrainConfig, train
 config = TrainConfig.from_dict(json.loads(sys.argv[1]))
-train(config, sys.argv[2], [np.load(sys.argv[3])], sys.argv[4], sys.argv[5], progress=False)
+train(config, sys.argv[2], [np.load(sys.argv[3])], sys.argv[4], sys.argv[5], progress=False, minutes=30)
 """
 
 
@@ -255,6 +255,13 @@ def test_two_processes_equal_one(packed, validation, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(losses(tmp_path / "s")) == 2
     assert deal.load(tmp_path / "w.safetensors").channels == 1
+
+
+def test_a_batch_must_be_shared_evenly(packed, validation, tmp_path, monkeypatch):
+    monkeypatch.setattr("deal.training._init_distributed", lambda device: (0, 3))
+    uneven = replace(TINY, batch=4)
+    with pytest.raises(ValueError, match="a batch of 4 patches cannot be shared evenly by 3 processes"):
+        train(uneven, packed, validation, tmp_path / "w.safetensors", tmp_path / "s", progress=False)
 
 
 def test_packed_images_round_trip(tmp_path):

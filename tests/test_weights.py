@@ -201,3 +201,24 @@ def test_an_architecture_that_does_not_fit_is_one_line(named, message, tmp_path)
     with pytest.raises(deal.WeightsError, match=message) as caught:
         deal.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_entries_that_are_no_tensors_and_metadata_that_are_no_table(tmp_path):
+    content = torch.load(GOLDEN, weights_only=True)
+    key = next(iter(content["state_dict"]))
+    content["state_dict"][key] = "text"
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(deal.WeightsError, match=rf"w\.pth: {key} is a str, expected a tensor"):
+        deal.load(tmp_path / "w.pth")
+    state = deal.load(GOLDEN).state_dict()
+    save_file(state, tmp_path / "w.safetensors", metadata={"deal": "[]"})
+    with pytest.raises(deal.WeightsError, match="its metadata are a list"):
+        deal.load(tmp_path / "w.safetensors")
+
+
+def test_converting_onto_the_source_is_refused(tmp_path):
+    source = tmp_path / "w.pth"
+    source.write_bytes(GOLDEN.read_bytes())
+    with pytest.raises(deal.WeightsError, match=r"w\.pth: the file to write is a \.safetensors"):
+        weights.convert_official(source, source)
+    assert source.read_bytes() == GOLDEN.read_bytes()

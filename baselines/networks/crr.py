@@ -16,6 +16,8 @@ RANGE = 0.1  # the knots of φ± are uniform on [−0.1, 0.1]
 SIGMAS_255 = (0.0, 30.0)  # those of the scales on [0, 30]
 _LAYERS = ("conv_layer.conv_layers.0.parametrizations.weight.original",)
 _LAYERS += ("conv_layer.conv_layers.1.weight", "conv_layer.conv_layers.2.weight")
+_LEARNED = (*_LAYERS, "spline_scaling.coefficients", "mu_", "activation_cvx.coefficients")
+_LEARNED += ("activation_ccv.coefficients",)
 _CHUNK = 1 << 15  # elements at a time, so that temporaries stay in the cache
 
 
@@ -61,6 +63,7 @@ class RidgeRegulariser:
         norm: float | None = None,
     ) -> None:
         first, *rest = (tensor(state, key) for key in _LAYERS)
+        self.learned = sum(state[key].numel() for key in _LEARNED if key in state)
         self.kernels = [k.to(device) for k in (first - first.mean(dim=(1, 2, 3), keepdim=True), *rest)]
         self.scales = tensor(state, "spline_scaling.coefficients")
         self.mu = float(tensor(state, "mu_", ()).exp())

@@ -66,6 +66,8 @@ def read_state_dict(path: Path, prefix: str = "") -> dict[str, Tensor]:
     """The tensors whose names begin with `prefix`, without it; the entry `state_dict` of a checkpoint."""
     found = read_pth(path)
     found = found.get("state_dict", found)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: state_dict is a {type(found).__name__}, expected a dictionary of tensors")
     tensors = {str(key).removeprefix(prefix): value for key, value in found.items() if str(key).startswith(prefix)}
     if not tensors:
         raise ValueError(f"{path} holds no tensor whose name begins with '{prefix}'")

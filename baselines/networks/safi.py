@@ -49,6 +49,7 @@ class Filters:
 
     def __init__(self, first: Tensor, second: Tensor) -> None:
         self.first, self.second = first, second
+        self.learned = first.numel() + second.numel()
         side = 4 * SIZE - 3
         dirac = first.new_zeros(1, 1, side, side)
         dirac[..., side // 2, side // 2] = 1
@@ -131,6 +132,7 @@ class SafiModel:
             (kernels[layer], tensor(state, f"phigrad_spline{number}.coefficients").to(device))
             for number, layer in enumerate(("W4", "W2", "W3"), 1)
         ]
+        self.learned = self.filters.learned + sum(kernel.numel() + values.numel() for kernel, values in self.layers)
 
     def mask(self, x: Tensor) -> Tensor:
         """Λ from the image x: (B, 64, H, W), in (0, 1)."""
@@ -151,6 +153,7 @@ class MmrModel:
         self.averages = [(k / k.sum((2, 3), keepdim=True)).to(device) for k in averages]
         self.scale = tensor(state, "cs", (1, CHANNELS, 1, 1)).abs().to(device)
         raw = tensor(state, "phigrad_spline.coefficients")
+        self.learned = self.filters.learned + 2 * CHANNELS * SIZE**2 + self.scale.numel() + raw.numel()
         falling = raw.diff(dim=1).clamp(max=0).cumsum(1)
         self.values = (1 + torch.cat([torch.zeros_like(raw[:, :1]), falling], dim=1)).to(device)
 

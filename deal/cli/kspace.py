@@ -92,6 +92,8 @@ def _raw(path: Path, handle, slice_: int | None, mask_file: Path | None, maps_fi
     if "kspace" not in handle:
         raise ValueError(f"{path}: the key kspace is missing; there are {', '.join(sorted(handle)) or 'none'}")
     data = handle["kspace"]
+    if not hasattr(data, "dtype"):
+        raise ValueError(f"{path}: kspace is a group, expected an array")
     if data.dtype.kind != "c" or not 2 <= data.ndim <= 4:
         raise ValueError(f"{path}: kspace is {data.dtype} {data.shape}; expected complex numbers (slices, coils, H, W)")
     volume = data.ndim == 4 or (data.ndim == 3 and _is_single(path, handle))
@@ -109,6 +111,8 @@ def _raw(path: Path, handle, slice_: int | None, mask_file: Path | None, maps_fi
         raise ValueError(f"{path}: kspace is zero where the mask is 1; is its zero frequency in the centre?")
     given = _array(maps_file) if maps_file else handle["smaps"][()] if "smaps" in handle else None
     if given is not None:
+        if given.ndim == 4 and len(given) <= (number or 0):
+            raise ValueError(f"{maps_file or path}: sensitivities of {len(given)} slices, slice {number} is wanted")
         smaps = np.asarray(given[number] if given.ndim == 4 else given, np.complex64)
         if smaps.shape != kspace.shape or not np.isfinite(smaps).all() or not smaps.any():
             raise ValueError(f"{maps_file or path}: sensitivities are {smaps.shape}, kspace is {kspace.shape}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deal.cli import solving
+
 
 class Train:
     """Train a model in a folder made by `python -m bench parcel`, or go on with it."""
@@ -36,8 +38,9 @@ is saved in state/, and the same command goes on from there. The result is gray.
         from deal.patches import PackedImages
         from deal.training import TrainConfig, train
 
-        if torch.device(options.device).type == "cuda" and not torch.cuda.is_available():
+        if options.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError("no CUDA device here; --device cpu trains on the processor")
+        device = solving.device(options.device)
         folder, plan = options.folder, options.folder / "train.json"
         try:
             config = TrainConfig.from_dict(json.loads(plan.read_text(encoding="utf-8")))
@@ -50,15 +53,17 @@ is saved in state/, and the same command goes on from there. The result is gray.
         held = PackedImages(folder / "validation.safetensors")
         validation = [held.image(i).transpose(2, 0, 1).astype(np.float32) / 255 for i in range(len(held))]
         output = folder / f"{config.kind}.safetensors"
-        hardware = torch.cuda.get_device_name() if torch.device(options.device).type == "cuda" else "CPU"
+        hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
         done = train(
             config,
             folder / "images.safetensors",
             validation,
             output,
             folder / "state",
-            options.device,
+            device,
             options.minutes,
             {"hardware": hardware},
         )
+        if not output.is_file():
+            raise ValueError("the time was up before the first validation, so there are no weights yet; call again")
         print(f"{output}: {'the schedule is complete' if done else 'stopped in time; the same command goes on'}")

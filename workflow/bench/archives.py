@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from bench.errors import UserError
-from bench.files import write_text
+from bench.files import lock, write_text, writing
 
 Opener = Callable[[], BinaryIO]
 SUFFIXES = (".zip", ".tar", ".rar")
@@ -47,6 +47,12 @@ def unpack(archive: Path, patterns: Sequence[str], sha256: str) -> list[Path]:
     An archive with an absolute path, a `..` or a link among these members is refused as a whole. An archive
     that has been unpacked already, as told by its `sha256`, is not opened.
     """
+    with writing(archive), archive.open("r+b") as handle:
+        lock(handle)  # of two at the same time the second waits, and finds the images
+        return _unpack(archive, patterns, sha256)
+
+
+def _unpack(archive: Path, patterns: Sequence[str], sha256: str) -> list[Path]:
     if (images := unpacked(archive, sha256)) is not None:
         return images
     folder = folder_of(archive)

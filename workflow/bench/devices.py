@@ -1,14 +1,20 @@
 """Where torch computes."""
 
 import ctypes
-import fcntl
 import os
+import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.config import Config
 from bench.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: jobs beside each other share the first GPU
+    fcntl = None
 
 if TYPE_CHECKING:
     import torch
@@ -46,10 +52,11 @@ def synchronise(device: "torch.device") -> None:
         torch.cuda.synchronize(device)
 
 
-def select_device(wanted: str) -> "torch.device":
+def select_device(wanted: str, training: bool = False) -> "torch.device":
     """`auto`, `cpu` or `cuda` as a torch device; a UserError if CUDA is asked for and absent.
 
-    Where several GPUs are visible, "cuda" is from then on one that no other job of this machine has chosen.
+    But for training, convolutions are then computed in float32, not in TF32. Where several GPUs are visible, "cuda" is
+    from then on one that no other job of this machine has chosen.
     """
     import torch
 
@@ -57,19 +64,24 @@ def select_device(wanted: str) -> "torch.device":
         raise UserError("device is 'cuda', but torch finds no CUDA device; set device=auto or device=cpu")
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
+    if not training:
+        torch.backends.cudnn.allow_tf32 = False  # PyTorch's default: ten bits in the convolutions of every method
     count = torch.cuda.device_count()
-    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # the processes of a shared training have theirs by rank
-    if count > 1 and alone and not _claims:
-        torch.cuda.set_device(_free_gpu(count))
+    if count > 1 and fcntl is not None and not _claims:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the processes of a shared training have theirs by rank
+            _claim_gpu([int(os.environ.get("LOCAL_RANK", "0"))], count)
+        else:
+            torch.cuda.set_device(_claim_gpu(range(count), count))
     return torch.device("cuda")
 
 
-def _free_gpu(count: int) -> int:
-    """The first GPU whose lock is free, which this process holds from now on; the last, if none is free."""
+def _claim_gpu(wanted: Iterable[int], count: int) -> int:
+    """The first of the `wanted` GPUs whose lock is free, which this process holds from now on; the last, if none is."""
     names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = names if len(names) == count else [str(index) for index in range(count)]
-    for index, name in enumerate(names):
-        path = Path(tempfile.gettempdir(), f"deal-bench-{os.getuid()}-gpu-{name.strip()}.lock")
+    index = count - 1
+    for index in wanted:
+        path = Path(tempfile.gettempdir(), f"deal-bench-{os.getuid()}-gpu-{names[index].strip()}.lock")
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,4 +90,5 @@ def _free_gpu(count: int) -> int:
             continue
         _claims.append(lock)
         return index
-    return count - 1
+    print(f"no GPU is free: this job shares number {index} with another", file=sys.stderr, flush=True)
+    return index

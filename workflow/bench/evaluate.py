@@ -123,7 +123,7 @@ def evaluate(
     device, convention = select_device(config.device), CONVENTIONS[task]
     hashes = {name: entry["sha256"] for name, entry in found.items()}
     part = evaluation_part(config, task, setting, method)
-    key = digest([part, described, hashes, values, record.code_digest])
+    key = digest([part, described, hashes, values, record.code_digest, device.type])
     state = Path(config.results) / ".state" / "evaluate" / task / setting / f"{method}-{key}.jsonl"
     shared = {
         "task": task,

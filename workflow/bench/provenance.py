@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -285,7 +286,7 @@ class Record:
                 "ended": now(),
                 "wall_s": round(time.perf_counter() - self._clock, 3),
                 "peak_memory_bytes": peak_memory_bytes(),
-                "command": " ".join(["python -m bench", *sys.argv[1:]]),
+                "command": f"python -m bench {shlex.join(sys.argv[1:])}",
                 **more,
                 "output": {"name": Path(output).name, "sha256": sha256(output)},
             },

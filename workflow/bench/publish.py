@@ -36,6 +36,8 @@ def publish(config: Config, published_dir: str | os.PathLike[str], reference: Co
         raise UserError(f"{source}: no results to publish; make some first, e.g. `snakemake table1`")
     for task in sorted({task for task, _, _ in found}):
         _same_experiment(task, config, reference)
+    stored = {path.relative_to(target / "evaluate").with_suffix("").parts: path for path in _stored(target)}
+    read_results(path for key, path in stored.items() if key not in found)  # a damaged one ends here
     for result in found.values():
         _add(result, target / "evaluate")
     for paths in whole.values():
@@ -51,6 +53,10 @@ def publish(config: Config, published_dir: str | os.PathLike[str], reference: Co
     return manifest
 
 
+def _stored(folder: Path) -> list[Path]:
+    return sorted(folder.glob("evaluate/*/*/*.csv"))
+
+
 def _whole(folder: Path, reference: Config) -> dict[str, list[Path]]:
     """Files of the tables that are copied, where they have been made."""
     timed = [name for name in type(reference.tables).model_fields if layouts.is_timing(reference, name)]
@@ -63,8 +69,11 @@ def _whole(folder: Path, reference: Config) -> dict[str, list[Path]]:
 
 
 def _same_experiment(task: str, config: Config, reference: Config) -> None:
-    """A UserError unless both say the same of `task`, but for how many of its images are taken."""
-    ours, theirs = (c.task(task).model_dump(mode="json", exclude={"subset"}) for c in (config, reference))
+    """A UserError unless both say the same of `task`, but for how many of its images are taken, and from where."""
+    unlike = {"subset", "path", "hyperparameters"}
+    both = (config, reference)
+    ours, theirs = (c.task(task).model_dump(mode="json", exclude=unlike) for c in both)
+    ours["hyperparameters"], theirs["hyperparameters"] = ("tuned" if c.tuned(task) else "paper" for c in both)
     for key in ours:
         if ours[key] != theirs.get(key):
             raise UserError(

@@ -1,6 +1,5 @@
 """What a method's quality costs: PSNR against parameters and against seconds."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,24 +63,26 @@ def parameters(config: Config, task: str, setting: str, method: str) -> int:
     if any("missing" in entry for entry in found.values()):
         return 0
     instance.setup(task, sigma, {name: Path(entry["path"]) for name, entry in found.items()}, torch.device("cpu"))
-    return sum({id(tensor): tensor.numel() for tensor in held(vars(instance), set())}.values())
+    return learned(vars(instance), set())
 
 
-def held(thing: Any, seen: set[int]) -> Iterator[torch.Tensor]:
-    """Floating-point tensors that an object holds: of networks their parameters, else all it can reach."""
+def learned(thing: Any, seen: set[int]) -> int:
+    """Learned numbers that an object holds, each tensor once.
+
+    Networks count their parameters. What derives other tensors from its checkpoint says in its attribute `learned` how
+    many it was given.
+    """
     if id(thing) in seen:
-        return
+        return 0
     seen.add(id(thing))
     if isinstance(thing, torch.nn.Module):
-        yield from thing.parameters()
-    elif isinstance(thing, torch.Tensor):
-        if thing.is_floating_point():
-            yield thing
-    elif isinstance(thing, dict):
-        for value in thing.values():
-            yield from held(value, seen)
-    elif isinstance(thing, list | tuple):
-        for value in thing:
-            yield from held(value, seen)
-    elif type(thing).__module__.startswith("baselines"):
-        yield from held(vars(thing), seen)
+        return sum(learned(parameter, seen) for parameter in thing.parameters())
+    if isinstance(thing, torch.Tensor):
+        return thing.numel() if thing.is_floating_point() else 0
+    if isinstance(thing, dict):
+        return sum(learned(value, seen) for value in thing.values())
+    if isinstance(thing, list | tuple):
+        return sum(learned(value, seen) for value in thing)
+    if not type(thing).__module__.startswith("baselines"):
+        return 0
+    return getattr(thing, "learned", None) or learned(vars(thing), seen)
