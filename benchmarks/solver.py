@@ -151,9 +151,12 @@ def _clock() -> float:
 class PeakMemory:
     """Largest growth of the process's resident memory within the block, sampled every few milliseconds; or CUDA's."""
 
+    def __init__(self, device):
+        self._cuda = torch.device(device).type == "cuda"
+
     def __enter__(self):
         self.bytes, self._stop = 0, threading.Event()
-        if torch.cuda.is_available():
+        if self._cuda:
             torch.cuda.reset_peak_memory_stats()
             return self
         self._process = psutil.Process()
@@ -168,7 +171,7 @@ class PeakMemory:
 
     def __exit__(self, *_):
         self._stop.set()
-        if torch.cuda.is_available():
+        if self._cuda:
             self.bytes = torch.cuda.max_memory_allocated()
         else:
             self._thread.join()
@@ -214,7 +217,7 @@ def profile(model, name: str, options) -> None:
     _, y, operator, sigma, lmbda = problem(name, PHOTOGRAPHS[0], *options.shape, 0, model.channels)
     y, operator = y.to(options.device), _moved(operator, options.device)
     arguments = {"tol": options.accuracy, "max_outer": options.max_outer}
-    with PeakMemory() as memory:
+    with PeakMemory(options.device) as memory:
         out = model.solve(y, operator, sigma, lmbda, **arguments)
     print(
         f"{name}: {out.outer_iterations} updates, {out.applications} applications, residual {out.residual.item():.1e}, "
@@ -241,7 +244,7 @@ def compare(model, name: str, image: str, draw: int, options) -> tuple[list[dict
             path = Record()
             cap = {"max_outer": options.max_outer} if algorithm == "reference" else {}
             started = _clock()
-            with PeakMemory() as memory:
+            with PeakMemory(options.device) as memory:
                 out = model.solve(
                     y, operator, sigma, lmbda, tol=tol, algorithm=algorithm, callback=path, clip=False, **cap
                 )

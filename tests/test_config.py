@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench import config, config_docs, configfile
+from bench import checks, config, config_docs, configfile, datasets
 from bench.errors import UserError
+from bench.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -113,6 +114,133 @@ def test_wrong_values_name_key_value_and_expectation(values: dict, sentence: str
 )
 def test_names_must_agree(values: dict, sentence: str) -> None:
     assert refused(values).startswith(f"configuration: {sentence}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("methods=[deal, tv, deal]", "methods: 'deal' is named twice; name it once"),
+        ("figures.names=[fig03, fig03]", "figures.names: 'fig03' is named twice; name it once"),
+        ("figures.methods=[tv, tv]", "figures.methods: 'tv' is named twice; name it once"),
+        ("tables.table1.tasks=[denoise_gray, denoise_gray]", "tables.table1.tasks: 'denoise_gray' is named twice"),
+        ("tables.table1.methods=[tv, tv]", "tables.table1.methods: 'tv' is named twice"),
+        ("tuning.tasks.mri={dataset: set12}", "tuning.tasks.mri: MRI is tuned on validation volumes of its own"),
+    ],
+)  # fmt: skip
+def test_what_would_be_ignored_is_refused(setting: str, sentence: str) -> None:
+    base = config.Config().model_dump()
+    assert refused(configfile.merge(base, configfile.assignments([setting]))).startswith(f"configuration: {sentence}")
+
+
+GRAY = "set12, bsd68, bsd400, embedded_gray, embedded_val_gray, embedded_train_gray, set3_gray, set9_gray"
+
+
+@pytest.fixture
+def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry without data sets that were registered on this machine."""
+    known = {name: dataset for name, dataset in datasets.registry().items() if dataset.source != "local"}
+    monkeypatch.setattr(datasets, "registry", lambda: known)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            ["tasks.denoise_gray.dataset=mydata"],
+            f"tasks.denoise_gray.dataset: unknown data set 'mydata'; known: {GRAY}",
+        ),
+        (
+            ["tasks.superres_color.dataset=cbds68"],
+            "tasks.superres_color.dataset: unknown data set 'cbds68'; did you mean 'cbsd68'?",
+        ),
+        (
+            ["tasks.denoise_color.dataset=bsd68"],
+            "tasks.denoise_color.dataset: the data set 'bsd68' holds gray images, expected colour images; did you mean "
+            "'cbsd68'?",
+        ),
+        (
+            ["tasks.deblur_gray.dataset=dpir_kernels"],
+            "tasks.deblur_gray.dataset: the data set 'dpir_kernels' holds no images, expected gray images; known: "
+            f"{GRAY}",
+        ),
+        (
+            ["tuning.tasks.deblur_gray.dataset=set3c"],
+            "tuning.tasks.deblur_gray.dataset: the data set 'set3c' holds colour images, expected gray images; did you "
+            "mean 'set12'?",
+        ),
+        (
+            ["training.color.datasets=[bsds500_color, bsd400]"],
+            "training.color.datasets[1]: the data set 'bsd400' holds gray images, expected colour images; did you mean "
+            "'bsds500_color'?",
+        ),
+        (["training.gray.validation=fdn"], "training.gray.validation: the data set 'fdn' holds no images, expected "),
+        (["figures.names=[fig99]"], "figures.names: unknown figure 'fig99'; did you mean 'fig09'?"),
+        (["methods=[bmd3]"], "methods: unknown method 'bmd3'; did you mean 'bm3d'?"),
+        (["tasks.mri.source=fastmri"], "tasks.mri.path is null, expected the folder of fastMRI's multicoil_val/*.h5"),
+        (
+            ["hyperparameters=tuned", "tasks.deblur_gray.dataset=a\nb"],
+            "tasks.deblur_gray.dataset: unknown data set 'a\\nb'; known: ",
+        ),
+    ],
+)  # fmt: skip
+def test_a_plan_names_the_key_that_cannot_be(settings: list[str], sentence: str, shipped: None) -> None:
+    checked = configfile.load([ROOT / "config.yaml"], configfile.assignments(settings))
+    with pytest.raises(UserError) as caught:
+        Plan(checked)
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_config_makes_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    from bench.__main__ import main
+
+    arguments = ["config", "--config", str(ROOT / "config.yaml"), "--set", "tasks.denoise_color.dataset=bsd68"]
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: tasks.denoise_color.dataset: ") and printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["tasks.mri.source=fastmri", "tasks.mri.path=knee/multicoil_val"],
+        ["training.gray.datasets=[bsd400, bsds500_color, embedded_train_color]"],
+        ["training.color.datasets=[embedded_train_gray]"],  # its files are in colour
+        ["tasks.deblur_gray.dataset=embedded_gray", "tuning.tasks.deblur_gray.dataset=bsd400"],
+    ],
+)
+def test_a_plan_takes_what_can_be(settings: list[str]) -> None:
+    Plan(configfile.load([ROOT / "config.yaml"], configfile.assignments(settings)))
+
+
+def test_the_plan_knows_which_images_a_task_takes() -> None:
+    from bench import tasks
+
+    found = {key: checks.CHANNELS[kind] for key, _, kind, _ in checks.image_sets(config.Config())}
+    for name, task in tasks.TASKS.items():
+        if name != "mri":
+            assert found[f"tasks.{name}.dataset"] == found[f"tuning.tasks.{name}.dataset"] == task.channels
+
+
+def test_a_figure_of_a_setting_that_is_left_out_names_its_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only where that figure is planned: tables and other figures do not ask for it."""
+    values = {"weights": "released", "tasks": {"denoise_gray": {"sigmas_255": "[5,15]"}}}
+    plan = Plan(configfile.load([ROOT / "config.yaml"], values))
+    assert plan.table("table1") and plan.figures() and plan.figure_part("fig09")
+    line = "error: figures.denoising.setting: unknown setting 'sigma25'; tasks.denoise_gray has sigma5, sigma15\n"
+    for asked in (plan.figure_inputs, plan.figure_part, plan.figure_data_code):
+        with pytest.raises(SystemExit) as caught:
+            asked("fig03")
+        assert caught.value.code == 2
+        assert capsys.readouterr().err == line
+
+
+def test_quick_needs_no_mri_record_and_no_search() -> None:
+    quick = configfile.load([ROOT / "config.yaml", ROOT / "workflow" / "config" / "quick.yaml"])
+    assert quick.tasks.mri.source == "phantom"
+    assert not any(quick.tuned(task) for task in type(quick.tasks).model_fields)
+    assert set(Plan(quick).datasets()) >= {"bsd68", "cbsd68", "set3_gray"}, "images are real"
 
 
 def test_ranges_must_rise() -> None:

@@ -48,6 +48,7 @@ LIGHT = (
     "errors",
     "layouts",
     "plan",
+    "checks",
     "registry",
 )
 

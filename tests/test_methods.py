@@ -304,6 +304,57 @@ def test_the_source_says_what_a_class_inherits(tmp_path: Path, monkeypatch: pyte
     module_path.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("stated", "complaint"),
+    [
+        ('tasks = ("denoise_gray")', "tasks is 'denoise_gray', expected a tuple like ('denoise_gray',) of: "),
+        ("tasks = {'mri': 1}", "tasks is {'mri': 1}, expected a tuple"),
+        ("tasks = ()", "tasks is (), expected a tuple"),
+        ("tasks = None", "tasks is None, expected a tuple"),
+        ("label = 'Mine'", "tasks is not written out in its class, expected a tuple"),
+        ("tasks = ALL", "tasks is not written out in its class, expected a tuple"),
+        ('tasks = ("mri", "denoise_grey")', "tasks names an unknown task, 'denoise_grey'; known: "),
+        ("tasks = (3,)", "tasks names an unknown task, 3; known: "),
+        ('tasks = ("*",)\n    tuned_tasks = ("mri")', "tuned_tasks is 'mri', expected a tuple"),
+        ('tasks = ("*",)\n    tuned_tasks = ALL', "tuned_tasks is not written out in its class, expected a tuple"),
+        ('tasks = ("*",)\n    tuned_tasks = ("mir",)', "tuned_tasks names an unknown task, 'mir'; known: "),
+    ],
+)
+def test_a_method_that_would_vanish_is_refused(
+    stated: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forgotten comma makes a text of a tuple, whose letters are no tasks: no table would show the method."""
+    base = "from baselines import Method\n\nALL = ('mri',)\n\n\nclass Base(Method):\n    tasks = ('mri',)\n\n\n"
+    above = "Base" if "ALL" in stated else "Method"  # what cannot be read is not what the base has
+    (tmp_path / "vanishing.py").write_text(f"{base}class Mine({above}):\n    name = 'mine'\n    {stated}\n")
+    point = importlib.metadata.EntryPoint("mine", "vanishing:Mine", registry.GROUP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    registry.catalogue.cache_clear()
+    module_path.cache_clear()
+    try:
+        with pytest.raises(UserError) as caught:
+            Plan(Config())
+    finally:
+        registry.catalogue.cache_clear()
+        module_path.cache_clear()
+    assert str(caught.value).startswith(f"vanishing: method 'mine': {complaint}")
+    assert "*, denoise_gray, denoise_color, superres_color, deblur_gray, mri" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_list_of_tasks_and_nothing_to_tune_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "listed.py").write_text(
+        "from baselines import Method\n\n\nclass Mine(Method):\n    name = 'mine'\n    tasks = ['mri', 'deblur_gray']\n"
+        "    tuned_tasks = ()\n    hyperparameters = {}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module_path.cache_clear()
+    (mine,) = registry._entries("listed")
+    assert mine.tasks == ("mri", "deblur_gray") and not mine.tunes("mri")
+    module_path.cache_clear()
+
+
 def test_tuned_values_are_an_input_where_they_are_wanted(config: Config) -> None:
     plan = Plan(config.model_copy(update={"hyperparameters": "tuned", "results": "r"}))
     arguments = ("superres_color", "x2_sigma2.55", "deal")

@@ -329,6 +329,9 @@ def test_typos_are_refused_in_one_line(repository: Repository) -> None:
             "unknown key 'tasks.denoise_gray.sigma'; did you mean 'sigmas_255'?",
         ),
         ("methods=[bmd3]", "error: methods: unknown method 'bmd3'; did you mean 'bm3d'?"),
+        ("methods=[bm3d, bm3d]", "error: configuration: methods: 'bm3d' is named twice; name it once"),
+        ("figures={names: [fig99]}", "error: figures.names: unknown figure 'fig99'; did you mean 'fig09'?"),
+        ("tasks={mri: {source: fastmri}}", "error: tasks.mri.path is null, expected the folder of fastMRI's"),
         ("subset=many", "error: --config: subset is 'many', expected a whole number"),
     ]:
         done = repository.snakemake("table1", "--config", setting, "results=results/typo")
@@ -369,6 +372,26 @@ def test_dry_run_of_the_paper_is_quick(repository: Repository) -> None:
     assert "train_ablation" not in done.stdout + done.stderr, "ablations are not part of `all`"
     # Processor time, so that other work on the machine does not count.
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10
+
+
+@pytest.mark.parametrize("target", ["figures", "report"])
+def test_quick_downloads_no_mri_data_and_searches_nothing(repository: Repository, target: str) -> None:
+    done = repository.snakemake(target, "-n", "--configfile", "workflow/config/quick.yaml", tiny=False)
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    assert "rule prepare_mri" in text and "data/mri/phantom-" in text
+    assert "zenodo" not in text and "tune_method" not in text and "train_deal" not in text
+
+
+def test_a_figure_that_cannot_be_is_refused_before_any_job(repository: Repository) -> None:
+    fewer = ["--config", "tasks={denoise_gray: {sigmas_255: [5, 15]}}"]
+    done = repository.snakemake("figures", "-n", *fewer)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert lines == [
+        "error: figures.denoising.setting: unknown setting 'sigma25'; tasks.denoise_gray has sigma5, sigma15"
+    ]
+    assert repository.planned(*fewer)["make_table"] == 1
 
 
 def test_missing_weights_leave_a_reason_in_the_table(repository: Repository) -> None:

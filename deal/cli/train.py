@@ -65,5 +65,6 @@ is saved in state/, and the same command goes on from there. The result is gray.
             {"hardware": hardware},
         )
         if not output.is_file():
-            raise ValueError("the time was up before the first validation, so there are no weights yet; call again")
+            print(f"{output}: not there yet, stopped before the first validation; the same command goes on")
+            return
         print(f"{output}: {'the schedule is complete' if done else 'stopped in time; the same command goes on'}")

@@ -75,6 +75,13 @@ def fetch(options: argparse.Namespace) -> None:
     write_json(manifest, datasets.manifest(options.dataset, manifest.parent))
 
 
+def register(options: argparse.Namespace) -> None:
+    from bench.register import About, register
+
+    about = About(options.title, options.split, options.licence, options.source, options.gray)
+    print(register(Path(options.folder), options.name, Path(_config(options).cache), about, options.replace))
+
+
 def pack(options: argparse.Namespace) -> None:
     from bench.training_job import pack
 
@@ -309,6 +316,15 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("dataset", help="a name in workflow/data/datasets.yaml")
     added.add_argument("--jobs", type=int, default=8, help="downloads at a time")
     added.add_argument("--manifest", help="file to write; then its folder is the cache, and no config is read")
+    added = verb(register, "make a folder of .png and .jpg images a data set of the registry")
+    added.add_argument("folder", help="its images are copied into the cache")
+    added.add_argument("--name", required=True, help="of the data set: lower-case letters, digits and _")
+    added.add_argument("--title", help="what captions call it (its name)")
+    added.add_argument("--split", choices=("test", "validation", "train"), help="what it is for (test)")
+    added.add_argument("--licence", help="terms of the images (not stated)")
+    added.add_argument("--source", metavar="URL", help="where they come from, https://… (local)")
+    added.add_argument("--gray", action="store_true", help="colour images become gray, by MATLAB's rgb2gray")
+    added.add_argument("--replace", action="store_true", help="change a data set that was registered before")
     added = verb(pack, "pack training images into one file")
     kind(added)
     job(added, "output")

@@ -630,6 +630,17 @@ class Config(Section):
             for name in names:
                 if name not in known:
                     raise ValueError(f"{where}: unknown task '{name}'{did_you_mean(name, known)}")
+        if "mri" in self.tuning.tasks:
+            raise ValueError(
+                "tuning.tasks.mri: MRI is tuned on validation volumes of its own; remove this, and say how many in "
+                "tasks.mri.validation"
+            )
+        listed |= {"methods": self.methods, "figures.names": self.figures.names}
+        listed |= {f"{where}.methods": table.methods for where, table in tables.items() if table.methods}
+        listed |= {"figures.methods": self.figures.methods} if self.figures.methods else {}
+        for where, names in listed.items():
+            if twice := [name for number, name in enumerate(names) if name in names[:number]]:
+                raise ValueError(f"{where}: '{twice[0]}' is named twice; name it once")
         for where, table in tables.items():
             for name in table.methods or ():
                 if name not in self.methods:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench import archives
@@ -22,7 +22,9 @@ from bench.fetch import SHARED, File, download, expected_sha256, mismatch, sha25
 
 REGISTRY = Path(__file__).resolve().parents[1] / "data"
 _COLUMNS = ["dataset", "name", "url", "sha256", "bytes"]
-_IMAGE_SUFFIXES = (".png", ".jpg")
+IMAGE_SUFFIXES = (".png", ".jpg")
+NAME = r"[a-z][a-z0-9_]*"
+"""What a data set may be called, as a pattern."""
 
 # MATLAB's rgb2gray (luma of its own NTSC matrix); BSD68 is exactly this of CBSD68, protocol section 2.1
 _RGB2GRAY = np.array([0.2989360212937753, 0.5870430744511212, 0.1140209042551033])
@@ -33,17 +35,22 @@ class Dataset(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    name: str = Field(pattern=f"^{NAME}$")
     title: str = Field(min_length=1)
     split: Literal["train", "validation", "test", "other"]
     channels: Literal[1, 3] | None
     licence: str = Field(min_length=1)
-    source: str = Field(pattern="^https://")
+    source: str = Field(pattern="^(https://|local$)")
     default: bool
     note: str
     gray_from_color: bool = False
     members: list[str] | None = None
     files: tuple[File, ...] = Field(min_length=1)
+
+    @property
+    def local(self) -> bool:
+        """Whether its files are the user's own, registered with `python -m bench register`."""
+        return all(file.local for file in self.files)
 
     @property
     def digest(self) -> str:
@@ -59,9 +66,15 @@ def natural(name: str) -> list[tuple[int, str]]:
 @functools.cache
 def registry(folder: Path = REGISTRY) -> dict[str, Dataset]:
     """Read and check the registry; the data sets as in datasets.yaml, their files in natural order."""
-    rows = _read_files(folder / "files.csv")
-    blocks = _read_yaml(folder / "datasets.yaml")
-    if unknown := sorted(set(rows) - set(blocks)):
+    return parse(text_of(folder / "files.csv"), text_of(folder / "datasets.yaml"))
+
+
+def parse(files_csv: str, datasets_yaml: str) -> dict[str, Dataset]:
+    """The registry of the texts of its two files; a UserError names the first mistake."""
+    rows, blocks = _read_files(files_csv), _read_yaml(datasets_yaml)
+    # the rows of a registration that was interrupted, or undone by deleting its block
+    loose = {name for name in set(rows) - set(blocks) if all(file.local for file in rows[name])}
+    if unknown := sorted(set(rows) - set(blocks) - loose):
         raise UserError(f"files.csv: the data set {unknown[0]!r} has no block in datasets.yaml")
     datasets = {}
     for name, block in blocks.items():
@@ -189,11 +202,7 @@ def _not_fetched(dataset: Dataset, path: Path) -> UserError:
 
 def _decode(path: Path, content: bytes, channels: int, may_convert: bool) -> np.ndarray:
     """Decode an 8-bit gray or RGB image to a uint8 array (channels, H, W)."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            mode, pixels = image.mode, np.asarray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from error
+    mode, pixels = decoded(path, content)
     if mode == "L" and channels == 1:
         return pixels[None]
     if mode == "RGB" and channels == 3:
@@ -204,16 +213,35 @@ def _decode(path: Path, content: bytes, channels: int, may_convert: bool) -> np.
     raise UserError(f"{path} has Pillow's mode {mode}; its data set is 8-bit {wanted}")
 
 
+def decoded(path: Path, content: bytes) -> tuple[str, np.ndarray]:
+    """Pillow's mode of an image file and its pixels, (H, W) or (H, W, channels); `path` is for the UserError."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return image.mode, np.asarray(image)
+    except UnidentifiedImageError as error:  # whose own words name an object in memory
+        raise UserError(f"{path} cannot be read as an image: its format is unknown") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image: {error}") from error
+
+
 def _digest(hashes: Iterator[tuple[str, str]]) -> str:
     return hashlib.sha256("".join(f"{sha256}  {name}\n" for sha256, name in hashes).encode()).hexdigest()
 
 
-def _read_files(path: Path) -> dict[str, list[File]]:
-    """The rows of files.csv by data set."""
+def text_of(path: Path) -> str:
+    """The text of one of the registry's two files."""
     if not path.is_file():
         raise UserError(f"{path} is missing: the registry of data sets belongs to the repository's clone")
     try:
-        header, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True)
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path.name}: {error}") from error
+
+
+def _read_files(text: str) -> dict[str, list[File]]:
+    """The rows of files.csv by data set."""
+    try:
+        header, *rows = csv.reader(text.splitlines(), strict=True)
     except (csv.Error, ValueError) as error:
         raise UserError(f"files.csv: {error}") from error
     if header != _COLUMNS:
@@ -250,11 +278,9 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path} is missing: the registry of data sets belongs to the repository's clone")
+def _read_yaml(text: str) -> dict[str, Any]:
     try:
-        blocks = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+        blocks = yaml.load(text, _UniqueKeys)
     except yaml.YAMLError as error:
         raise UserError(f"datasets.yaml: {' '.join(str(error).split())}") from error
     if not isinstance(blocks, dict) or not all(isinstance(name, str) for name in blocks):
@@ -264,7 +290,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _check_kind(dataset: Dataset) -> None:
     """Files must be what the block says they are: images, archives, or (no channels) anything."""
-    allowed = archives.SUFFIXES if dataset.members else _IMAGE_SUFFIXES if dataset.channels else None
+    allowed = archives.SUFFIXES if dataset.members else IMAGE_SUFFIXES if dataset.channels else None
     for file in dataset.files:
         if allowed and not file.name.endswith(allowed):
             raise UserError(f"files.csv: {dataset.name}: {file.name} is none of {', '.join(allowed)}")

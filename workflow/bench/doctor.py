@@ -91,6 +91,10 @@ def data(config: Config) -> Iterator[Finding]:
         if not absent:
             yield "ok", f"{name}: {count} file{'s' if count > 1 else ''}"
             continue
+        if dataset.local:
+            again = f"python -m bench register FOLDER --name {name}"
+            yield "FAIL", f"{name}: {len(absent)} of {count} files are neither in the cache nor in a mirror → {again}"
+            continue
         size = sum(file.bytes or 0 for file in absent)
         missing_bytes += size
         known = f"{size / 1e6:.1f} MB" if all(file.bytes for file in absent) else "size unknown"

@@ -3,7 +3,8 @@
 A file with URL `https://host/path` is cached as `<cache>/host/path`, so that a cache can serve as a mirror.
 A mirror (folder or URL of the same layout) is asked first, the origin where the mirror lacks the file. What
 arrives is collected in `.<name>.part` beside the target; after an interruption, even by SIGKILL, the next
-call goes on from there.
+call goes on from there. A file of the user's own, registered with `python -m bench register`, has no origin: its URL
+is `local:<data set>/<name>`, its place `<cache>/local/<data set>/<name>`.
 """
 
 import hashlib
@@ -24,7 +25,9 @@ from bench.files import write_text
 from bench.transfer import CHUNK_BYTES, Client, Lacking, Part, Unreachable, open_part
 
 WHEEL = "scikit-image:"  # instead of a URL: a file inside scikit-image's installed package
-_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*"
+LOCAL = "local:"  # ... or of the user's own, which only a cache or a mirror can have
+FILE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_.+=-]*"
+_WEB = rf"https?://[A-Za-z0-9.-]+(:\d+)?(/{FILE_NAME})+(/\?dl=1)?"
 SHARED = "/?dl=1"  # ends the URL of a share link, which lacks the name of the file
 
 _log = logging.getLogger(__name__)
@@ -35,8 +38,8 @@ class File(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=f"^{_NAME}$")
-    url: str = Field(pattern=rf"^(https?://[A-Za-z0-9.-]+(:\d+)?(/{_NAME})+(/\?dl=1)?|{WHEEL}{_NAME})$")
+    name: str = Field(pattern=f"^{FILE_NAME}$")
+    url: str = Field(pattern=f"^({_WEB}|{WHEEL}{FILE_NAME}|{LOCAL}{FILE_NAME}/{FILE_NAME})$")
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     bytes: PositiveInt | None = None
 
@@ -51,8 +54,15 @@ class File(BaseModel):
         return self.url.startswith(WHEEL)
 
     @property
+    def local(self) -> bool:
+        """True for a file of the user's own, which is nowhere to be downloaded."""
+        return self.url.startswith(LOCAL)
+
+    @property
     def location(self) -> str:
-        """`host/path`, the file's place in a cache or mirror; of a share link `host/path/name`."""
+        """`host/path`, the file's place in a cache or mirror; of a share link `host/path/name`; `local/set/name`."""
+        if self.local:
+            return f"local/{self.url.removeprefix(LOCAL)}"
         parts = urlsplit(self.url)
         return parts.netloc + parts.path + (self.name if self.url.endswith(SHARED) else "")
 
@@ -204,6 +214,8 @@ class _Fetching:
                 return
             except Lacking:
                 pass
+        if file.local:
+            raise UserError(_nowhere(file, target, self.mirror))
         self._get(file.url, file, target, part)
 
     def _get(self, url: str, file: File, target: Path, part: Part) -> None:
@@ -231,6 +243,16 @@ def _source(mirror: str | None) -> str | Path | None:
     if not folder.is_dir():
         raise UserError(f"the mirror {mirror} (DEAL_MIRROR) is neither a folder nor an http(s) URL")
     return folder
+
+
+def _nowhere(file: File, target: Path, mirror: str | Path | None) -> str:
+    """Where a file of the user's own was looked for, and how it is brought back."""
+    asked = f", nor has the mirror {mirror} a file {file.location}" if mirror else ""
+    name = file.location.split("/")[1]
+    return (
+        f"{target} is not there with the content that was registered{asked}. Mend: python -m bench register FOLDER "
+        f"--name {name}, or set DEAL_MIRROR to a folder or URL that has {file.location}"
+    )
 
 
 def _accept(file: File, target: Path, part: Part, origin: str) -> None:

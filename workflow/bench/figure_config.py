@@ -12,6 +12,9 @@ from bench.sections import Count, Positive, Section
 Window = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=4, max_length=4)]
 PUBLISHED_NOISE = "castle_noisy"
 """Data set of the registry: the noisy castle (test003 of BSD68, σ = 25) that the authors show."""
+CASTLE = ("bsd68", "test003")
+"""Data set and image that the keys of `figures.denoising` have as defaults; of another data set the first is shown."""
+CASTLE_ZOOM = [55, 185, 70, 95]
 NAMES = ["fig01", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07", "fig08", "fig09", "fig10", "fig11", "fig12"]
 NAMES += ["fig13", "fig13_color", "fig14", "fig14_color", "fig15", "fig16"]
 NAMES += ["robustness", "error_time", "certificates", "scatter", "paired", "training"]
@@ -40,15 +43,20 @@ class Castle(OneImage):
 
     task: ClassVar[str] = "denoise_gray"
     setting: str = Field("sigma25", description="One of the task's settings.")
-    image: str | None = Field("test003", description="Its name in the result rows; null: the first.")
+    image: str | None = Field(
+        CASTLE[1],
+        description="Its name in the result rows; null, or the castle's name where the data set has no such image: the "
+        "first.",
+    )
     noise: Literal["published", "task"] = Field(
         "published",
         description="`published`: the noisy castle of the authors where it can be had, else the task's; `task`: as in "
         "the tables.",
     )
     zoom: Window | None = Field(
-        [55, 185, 70, 95],
-        description="Region shown enlarged: top row, left column, height, width; null: where most happens.",
+        CASTLE_ZOOM,
+        description="Region shown enlarged: top row, left column, height, width; null, or the castle's region for "
+        "another image: where most happens.",
     )
 
 

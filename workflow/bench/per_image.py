@@ -14,6 +14,8 @@ from statistics import fmean
 from bench.cells import Table
 from bench.results import Key, Result
 
+DATASETS = {"denoise_gray": "bsd68", "denoise_color": "cbsd68"}
+"""Task → the data set that the authors' images are of."""
 AUTHORS = Path(__file__).parents[1] / "data" / "per_image_psnr.csv"
 
 
@@ -35,7 +37,8 @@ def differences(result: Result) -> list[float]:
     if result.key not in authors() or (result.sidecar.get("config") or {}).get("crop") is not None:
         return []
     _, theirs = authors()[result.key]
-    return [float(row["psnr"]) - theirs[row["image"]] for row in result.rows if row["image"] in theirs]
+    rows = [row for row in result.rows if row["dataset"] == DATASETS[row["task"]] and row["image"] in theirs]
+    return [float(row["psnr"]) - theirs[row["image"]] for row in rows]
 
 
 def notes(table: Table) -> list[str]:

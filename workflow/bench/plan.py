@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench import checks, configfile, datasets, figure_data, figures, holder, layouts, registry, rulegraph
 from bench import config as cfg
-from bench import configfile, datasets, figure_data, figures, holder, layouts, registry, rulegraph
 from bench.devices import cuda_devices, refuse_cpu_by_accident
 from bench.errors import UserError
 from bench.figure_config import ABLATION_SIZES, PUBLISHED_NOISE
@@ -30,10 +30,8 @@ class Plan:
         self._ablated: dict[str, Plan] = {}
         self.results, self.cache = config.results, config.cache
         self.config_file = str(configfile.resolved_path(config))
-        for method in config.methods:
-            registry.entry(method)
-        for name in [*self.datasets(), *(images.dataset for images in config.tuning.tasks.values())]:
-            datasets.get(name)
+        checks.check(config)
+        self.datasets()  # raises where a task is to be tuned and has no validation images
         for kind in KINDS:
             if config.weights not in cfg.WEIGHTS:
                 registry.local_weights(config, kind)
@@ -259,9 +257,9 @@ class Plan:
 
     def prepared(self) -> list[str]:
         """What `data` makes ready besides data sets: all weights, for machines without a network."""
-        pairs = [(task, m) for task in type(self.config.tasks).model_fields for m in self.config.methods]
-        files = [f for task, m in pairs if registry.entry(m).serves(task) for f in self.evaluation_weights(task, m)]
-        return [] if self.config.weights == "train" else files
+        methods = [m for m in self.config.methods if m != "deal" or self.config.weights != "train"]
+        pairs = [(task, m) for task in type(self.config.tasks).model_fields for m in methods]
+        return [f for task, m in pairs if registry.entry(m).serves(task) for f in self.evaluation_weights(task, m)]
 
     def weights_inputs(self, task: str, method: str) -> list[str]:
         """Local files that DEAL's weights come from, so that replacing them is noticed."""

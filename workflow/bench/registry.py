@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config import WEIGHTS, Config, did_you_mean
+from bench.config import WEIGHTS, Config, Tasks, did_you_mean
 from bench.errors import UserError
 from bench.files import write_json
 from bench.provenance import module_path, sha256
@@ -88,21 +88,36 @@ def _entries(module: str) -> Iterator[Entry]:
                 defined.add(target.id)
                 try:
                     literals[target.id] = ast.literal_eval(statement.value)  # type: ignore[union-attr]
-                except ValueError:
-                    continue
+                except (ValueError, TypeError):
+                    literals.pop(target.id, None)  # an inherited value
         classes[node.name] = literals, defined
         if isinstance(literals.get("name"), str):
             tunable = defined & {"hyperparameters", "hyperparameters_for"}
+            tuned = _tasks("tuned_tasks", module, literals) if "tuned_tasks" in defined else ("*",)
             yield Entry(
                 name=literals["name"],
                 module=module,
                 class_name=node.name,
                 label=str(literals.get("label", literals["name"])),
-                tasks=tuple(literals.get("tasks", ())),
+                tasks=_tasks("tasks", module, literals),
                 oracle=bool(literals.get("oracle", False)) or literals["name"] == "measurement",
                 needs_weights="weights_for" in defined,
-                tuned_tasks=tuple(literals.get("tuned_tasks", ("*",))) if tunable else (),
+                tuned_tasks=tuned if tunable else (),
             )
+
+
+def _tasks(attribute: str, module: str, literals: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of tasks in `tasks` or `tuned_tasks` of a method; a UserError where they are none."""
+    known, names = ["*", *Tasks.model_fields], literals.get(attribute)
+    where = f"{module}: method {literals['name']!r}: {attribute}"
+    if not isinstance(names, tuple | list) or (attribute == "tasks" and not names):
+        # ("mri") is a text, and its letters would pass for names of tasks
+        stated = f"is {names!r}" if attribute in literals else "is not written out in its class"
+        raise UserError(f"{where} {stated}, expected a tuple like ('denoise_gray',) of: {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise UserError(f"{where} names an unknown task, {name!r}; known: {', '.join(known)}")
+    return tuple(names)
 
 
 @cache
@@ -136,7 +151,7 @@ def _add(found: dict[str, Entry], entry: Entry) -> None:
 def entry(name: str) -> Entry:
     """The entry of a method; a UserError names an unknown one."""
     if name not in catalogue():
-        raise UserError(f"methods: unknown method '{name}'{did_you_mean(name, catalogue())}")
+        raise UserError(f"methods: unknown method {name!r}{did_you_mean(name, catalogue())}")
     return catalogue()[name]
 
 

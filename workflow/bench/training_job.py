@@ -91,7 +91,7 @@ def train(config: Config, kind: str, images: Path, output: Path, processes: int 
         data={"dataset": ", ".join(chosen.datasets), "digest": sha256(images)},
         weights={output.name: sha256(output)},
         seed=chosen.seed,
-        device=str(select_device(config.device)),
+        device=str(select_device(config.device, training=True)),
         threads=torch.get_num_threads(),
         processes=processes,
         training=training_part(config, kind),
@@ -111,7 +111,7 @@ def _steps(config: Config, kind: str, images: Path, output: Path) -> None:
     """The training itself, in one process."""
     from deal import training
 
-    chosen, device = section(config, kind), select_device(config.device)
+    chosen, device = section(config, kind), select_device(config.device, training=True)
     folder = state_dir(config, kind, images)
     codes = json.loads((folder / "code.json").read_text(encoding="utf-8"))["codes"]
     validation = datasets.load(chosen.validation, Path(config.cache), channels=CHANNELS[kind])

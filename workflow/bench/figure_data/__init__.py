@@ -58,7 +58,7 @@ class Entry:
         for problem, methods in self.problems.items():
             section = getattr(config.figures, problem)
             names = compared(config, section.task) if methods == "all" else list(methods)
-            found += [(section.task, section.setting, name) for name in names]
+            found += [(section.task, setting(config, problem), name) for name in names]
         return found
 
 
@@ -71,6 +71,18 @@ def entry(name: str) -> Entry:
     found = literals(path)
     others = [tuple(found.get(key, ())) for key in ("MODELS", "SECTIONS", "TABLES", "TRAININGS", "FILES")]
     return Entry(name, found["PROBLEMS"], *others)
+
+
+def setting(config: Config, problem: str) -> str:
+    """The setting of the section `problem` of `figures`; a UserError where its task has no such setting."""
+    section = getattr(config.figures, problem)
+    known = config.task(section.task).settings()
+    if section.setting not in known:
+        raise UserError(
+            f"figures.{problem}.setting: unknown setting {section.setting!r}; tasks.{section.task} has "
+            f"{', '.join(known)}"
+        )
+    return section.setting
 
 
 def compared(config: Config, task: str) -> list[str]:

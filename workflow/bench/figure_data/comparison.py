@@ -44,6 +44,7 @@ def compare(config: Config, name: str) -> tuple[dict[str, np.ndarray], dict[str,
         "settings": settings(config, found.task, [run.name for run in able]),
         "missing": missing,
         "capped": capped,
+        "not_zoom": found.not_zoom,
         **shared(config, found, able),
     }
     return arrays | {"psnr": psnr, "ssim": ssim}, meta, found

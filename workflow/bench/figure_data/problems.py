@@ -14,7 +14,8 @@ from bench import datasets, registry, tasks
 from bench.config import Config, did_you_mean
 from bench.conventions import CONVENTIONS, Convention
 from bench.errors import UserError
-from bench.figure_config import PUBLISHED_NOISE
+from bench.figure_config import CASTLE, CASTLE_ZOOM, PUBLISHED_NOISE, Castle
+from bench.figure_data import setting
 from bench.items import Item, centre_crop, tensor
 
 
@@ -28,6 +29,8 @@ class Problem:
     items: tuple[Item, ...]
     notes: tuple[str, ...] = ()
     """What differs from the tables, for the caption."""
+    not_zoom: list[int] | None = None
+    """A region that was chosen for another image, and is not to be enlarged in this one."""
 
     @property
     def convention(self) -> Convention:
@@ -72,17 +75,20 @@ def problem(config: Config, name: str, images: int | None = None) -> Problem:
     """
     wanted = getattr(config.figures, name)
     section = config.task(wanted.task)
-    try:
-        section.parameters(wanted.setting)
-    except UserError as error:
-        raise UserError(f"figures.{name}.setting: {error}") from None
-    found = tasks.get(wanted.task).items(section, wanted.setting, Path(config.cache))
+    found = tasks.get(wanted.task).items(section, setting(config, name), Path(config.cache))
     if images is None and hasattr(wanted, "image"):
-        found = _named(found, wanted.image, f"figures.{name}.image")
+        # another data set, and the key's default: no typing mistake
+        castle = isinstance(wanted, Castle) and section.dataset != CASTLE[0] and wanted.image == CASTLE[1]
+        image = None if castle and wanted.image not in dict(found) else wanted.image
+        found = _named(found, image, f"figures.{name}.image")
     else:
         found = found[: images or wanted.images]
     made = Problem(config, wanted.task, wanted.setting, tuple(make() for _, make in found))
-    return _castle(made) if images is None and getattr(wanted, "noise", None) == "published" else made
+    if images is not None or not isinstance(wanted, Castle):
+        return made
+    if (section.dataset, made.items[0].image) != CASTLE:
+        return replace(made, not_zoom=CASTLE_ZOOM)
+    return _castle(made) if wanted.noise == "published" else made
 
 
 def _named(found: list, image: str | None, key: str) -> list:

@@ -79,14 +79,15 @@ def draw(name: str, data: Mapping[str, np.ndarray], meta: Mapping[str, Any]):
 def write(name: str, source: Path, output: Path, zoom: Sequence[int] | None = None) -> None:
     """Draw the data `source` into `output` (.png) and a .pdf beside it; the sidecar (.json) holds the caption.
 
-    `zoom` is the region enlarged, where there is one: top row, left column, height, width; None: the busiest.
+    `zoom` is the region enlarged, where there is one: top row, left column, height, width; None, or
+    what the data say is of another image: the busiest.
     """
     from bench.figures import style
 
     record = Record([f"bench.figures.{checked(name)}"], "")
     module = importlib.import_module(f"bench.figures.{name}")
     data, meta, sidecar = load(source)
-    meta = meta | {"zoom": list(zoom) if zoom else None}
+    meta = meta | {"zoom": list(zoom) if zoom and list(zoom) != meta.get("not_zoom") else None}
     figure = draw(name, data, meta)
     for path, metadata in ((output.with_suffix(".pdf"), {"CreationDate": None}), (output, {"Software": None})):
         # Without dates and versions, so that the same data give the same bytes.
