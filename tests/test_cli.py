@@ -87,7 +87,7 @@ def test_superres(tmp_path, capsys):
     clean = photographs.astronaut()[100:125, 200:228] / 255
     written(tmp_path / "c.png", clean)
     arguments = ["superres", str(tmp_path / "c.png"), "-o", str(tmp_path / "x.png"), "--factor", "2", "--noise", "2.55"]
-    arguments += ["--kernel", "gaussian:0.7", "--tol", "3e-2"]
+    arguments += ["--kernel", "gaussian:0.7", "--tol", "1e-2"]
     assert main([*arguments, "--simulate", "--save-input", str(tmp_path / "y.png")]) == 0
     assert size(tmp_path / "x.png") == (28, 24) and size(tmp_path / "y.png") == (14, 12)
     psnr = float(capsys.readouterr().out.split("PSNR ")[1].removesuffix(" dB\n"))
