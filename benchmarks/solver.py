@@ -5,6 +5,7 @@
     python benchmarks/solver.py --height 481 --width 321 --problems denoise5 denoise15 denoise25
     python benchmarks/solver.py --height 640 --width 372 --problems mri8x15      # the raw size of fastMRI's knees
     python benchmarks/solver.py --size 320 --problems mri4 mri8x15 --device cuda
+    python benchmarks/solver.py --starts --size 96 --images 5 --problems denoise15 denoise25 deblur superres2
     python benchmarks/solver.py --profile --weights color --size 1024 --problems denoise25 --max-outer 2
 
 For every problem a tight solution is computed first (relative fixed-point residual 1e-6). Then `reference` and `fast`
@@ -231,6 +232,18 @@ def profile(model, name: str, options) -> None:
         print(f"  {time_us / sum(spent.values()):6.1%}  {key}")
 
 
+def starts(model, name: str, image: str, options) -> None:
+    """Print whether `fast` comes to one fixed point from its own start and from 0, where the paper starts."""
+    x, y, operator, sigma, lmbda = problem(name, image, *options.shape, 0, model.channels)
+    x, y, operator = x.to(options.device), y.to(options.device), _moved(operator, options.device)
+    ends = [
+        model.solve(y, operator, sigma, lmbda, tol=options.accuracy / 10, clip=False, max_outer=300, x0=start).x
+        for start in (None, torch.zeros_like(x))
+    ]
+    apart = float((ends[0] - ends[1]).norm() / ends[0].norm())
+    print(f"{name:10} {image:10} {apart:.1e} apart, PSNR {_psnr(ends[0], x):.3f} and from 0 {_psnr(ends[1], x):.3f} dB")
+
+
 def compare(model, name: str, image: str, draw: int, options) -> tuple[list[dict], list]:
     """Both algorithms on one problem: a row each and repeat, and their paths."""
     x, y, operator, sigma, lmbda = problem(name, image, *options.shape, draw, model.channels)
@@ -351,6 +364,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: processor time, for a busy machine")
     parser.add_argument("--max-outer", type=int, default=60, help="cap of `reference`, with --profile of `fast`")
     parser.add_argument("--profile", action="store_true", help="only: what one solve by `fast` takes, and for what")
+    parser.add_argument("--starts", action="store_true", help="only: whether two starts lead to one fixed point")
     parser.add_argument("--weights", default="gray")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/solver"))
     options = parser.parse_args()
@@ -370,6 +384,10 @@ def main() -> None:
     if options.profile:
         for name in options.problems:
             profile(model, name, options)
+        return
+    if options.starts:
+        for image, name in itertools.product(PHOTOGRAPHS[: options.images], options.problems):
+            starts(model, name, image, options)
         return
     rows, paths = [], []
     options.output.parent.mkdir(parents=True, exist_ok=True)
