@@ -260,15 +260,20 @@ def test_unknown_methods_are_refused() -> None:
         registry.entry("bmd3")
 
 
+def plug_in(value: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offer the class `value` of a module in `folder` as the method "mine" of another package."""
+    point = importlib.metadata.EntryPoint("mine", value, registry.GROUP)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    registry.catalogue.cache_clear()
+    module_path.cache_clear()
+
+
 def test_a_plug_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "plugged.py").write_text(
         "from baselines import Method\n\n\nclass Mine(Method):\n    name = 'mine'\n    tasks = ('*',)\n"
     )
-    point = importlib.metadata.EntryPoint("mine", "plugged:Mine", registry.GROUP)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    registry.catalogue.cache_clear()
-    module_path.cache_clear()
+    plug_in("plugged:Mine", tmp_path, monkeypatch)
     try:
         assert registry.entry("mine").module == "plugged"
         assert registry.create("mine", Config()).name == "mine"
@@ -327,11 +332,7 @@ def test_a_method_that_would_vanish_is_refused(
     base = "from baselines import Method\n\nALL = ('mri',)\n\n\nclass Base(Method):\n    tasks = ('mri',)\n\n\n"
     above = "Base" if "ALL" in stated else "Method"  # what cannot be read is not what the base has
     (tmp_path / "vanishing.py").write_text(f"{base}class Mine({above}):\n    name = 'mine'\n    {stated}\n")
-    point = importlib.metadata.EntryPoint("mine", "vanishing:Mine", registry.GROUP)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    registry.catalogue.cache_clear()
-    module_path.cache_clear()
+    plug_in("vanishing:Mine", tmp_path, monkeypatch)
     try:
         with pytest.raises(UserError) as caught:
             Plan(Config())
