@@ -5,6 +5,9 @@ Legend: S the spectrum of HᵀH, w_c mean squared mask of channel c, C(w) = S + 
 
 P⁻¹ = C^-½ [Σ_j φ_j (C / C_j) φ_j] C^-½ with C = C(w), C_j = C(w_j): symmetric positive, exact for a constant mask. It
 costs a few FFTs of the image, little beside one application of W. Exact inverses are not needed, only close ones.
+
+Super-resolution mixes the s² frequencies that decimation makes one, so its HᵀH is no multiplier: C has a block of rank
+one for each such group, and C^-½ is a factor L with L Lᴴ = C⁻¹ (`_Aliased`).
 """
 
 import math
@@ -40,7 +43,10 @@ class Preconditioner:
         offsets = torch.arange(-reach, reach + 1, device=kernels.device)
         self._near = (offsets % grid, offsets % grid)
         self._rows, self._cols = offsets % shape[-2], offsets % shape[-1]
-        self.data_spectrum, self.exact = data_spectrum(system.operator, shape, kernels)
+        aliases = getattr(system.operator, "aliased_transfer", None)
+        self._aliases = None if aliases is None else aliases(shape, kernels.device)
+        if self._aliases is None:
+            self.data_spectrum, self.exact = data_spectrum(system.operator, shape, kernels)
 
     def update(self, m2: Tensor) -> "Preconditioner":
         """Adapt to a new squared mask (B, N, H, W)."""
@@ -49,32 +55,48 @@ class Preconditioner:
         share = phi2.mean(dim=(2, 3))
         weak = torch.einsum("bnhw,bhw->bn", m2, phi2[:, 0].to(m2.dtype)).float() / phi2.shape[-1] / phi2.shape[-2]
         strong = (total - weak).clamp(min=0) / (1 - share).clamp(min=1e-6)
+        weak = weak / share.clamp(min=1e-6)
+        if self._aliases is not None:
+            self._whole = self._aliased(total)
+            self._regions = [(phi2.sqrt(), self._aliased(weak)), ((1 - phi2).sqrt(), self._aliased(strong))]
+            return self
         spectrum = self._spectrum(total)
         self._root = spectrum.rsqrt()
         self._regions = [
-            (phi2.sqrt(), spectrum / self._spectrum(weak / share.clamp(min=1e-6))),
+            (phi2.sqrt(), spectrum / self._spectrum(weak)),
             ((1 - phi2).sqrt(), spectrum / self._spectrum(strong)),
         ]
         return self
 
     def __call__(self, r: Tensor) -> Tensor:
         """P⁻¹ r."""
-        if self.basis is not None:
-            r = torch.einsum("uc,bchw->buhw", self.basis, r)
-        r = _multiply(r, self._root)
-        r = sum(phi * _multiply(phi * r, ratio) for phi, ratio in self._regions)
-        r = _multiply(r, self._root)
-        return r if self.basis is None else torch.einsum("uc,buhw->bchw", self.basis, r)
+        return self._rotated(self._blended if self._aliases is None else self._blended_aliased, r)
 
     def starting_point(self, b: Tensor, weight: float = 0.1) -> Tensor:
         """(HᵀH + λ weight WᵀW)⁻¹ b, a Wiener estimate for the price of an FFT; b where that inverse is too coarse."""
+        weights = torch.full((len(b), len(self._energy)), weight, dtype=b.dtype, device=b.device)
+        if self._aliases is not None:
+            return self._rotated(self._aliased(weights).solve, b)
         if not self.exact:
             return b
-        spectrum = self._spectrum(torch.full((len(b), len(self._energy)), weight, dtype=b.dtype, device=b.device))
+        inverse = 1 / self._spectrum(weights)
+        return self._rotated(lambda r: _multiply(r, inverse), b)
+
+    def _rotated(self, function, r: Tensor) -> Tensor:
+        """`function` in the opponent basis, for colour."""
         if self.basis is None:
-            return _multiply(b, 1 / spectrum)
-        rotated = _multiply(torch.einsum("uc,bchw->buhw", self.basis, b), 1 / spectrum)
-        return torch.einsum("uc,buhw->bchw", self.basis, rotated)
+            return function(r)
+        return torch.einsum("uc,buhw->bchw", self.basis, function(torch.einsum("uc,bchw->buhw", self.basis, r)))
+
+    def _blended(self, r: Tensor) -> Tensor:
+        r = _multiply(r, self._root)
+        return _multiply(sum(phi * _multiply(phi * r, ratio) for phi, ratio in self._regions), self._root)
+
+    def _blended_aliased(self, r: Tensor) -> Tensor:
+        whole = self._whole
+        r = whole.image(whole.root_adjoint(whole.groups(r)))
+        r = sum(phi * whole.image(whole.relative(region, whole.groups(phi * r))) for phi, region in self._regions)
+        return whole.image(whole.root(whole.groups(r)))
 
     def _weak(self, m2: Tensor) -> Tensor:
         """φ² of the weakly regularised region: 1 below the lower quartile of the local strength, 0 above the upper."""
@@ -86,14 +108,75 @@ class Preconditioner:
 
     def _spectrum(self, weight: Tensor) -> Tensor:
         """C(w) on the grid of `rfft2`, (B, C, H, W//2 + 1), from mean squared masks (B, N)."""
+        regular = self.lmbda * torch.fft.rfft2(self._autocorrelation(weight)).real.clamp(min=0)
+        return (self.data_spectrum + regular).clamp(min=_FLOOR)
+
+    def _aliased(self, weight: Tensor) -> "_Aliased":
+        regular = self.lmbda * torch.fft.fft2(self._autocorrelation(weight)).real
+        return _Aliased(regular.clamp(min=_FLOOR), *self._aliases)
+
+    def _autocorrelation(self, weight: Tensor) -> Tensor:
+        """The kernel of Σ_c w_c W_cᵀ W_c on the periodic grid of the image, (B, C, H, W)."""
         power = torch.tensordot(weight.to(self._power.dtype), self._power, dims=1)
         grid = power.shape[-2]
         autocorrelation = torch.fft.irfft2(power, s=(grid, grid))[..., self._near[0], :][..., self._near[1]]
         kernel = autocorrelation.new_zeros(*autocorrelation.shape[:2], self.shape[-2], autocorrelation.shape[-1])
         kernel.index_add_(2, self._rows, autocorrelation)
-        wrapped = kernel.new_zeros(*kernel.shape[:3], self.shape[-1]).index_add_(3, self._cols, kernel)
-        regular = self.lmbda * torch.fft.rfft2(wrapped).real.clamp(min=0)
-        return (self.data_spectrum + regular).clamp(min=_FLOOR)
+        return kernel.new_zeros(*kernel.shape[:3], self.shape[-1]).index_add_(3, self._cols, kernel)
+
+
+class _Aliased:
+    """C = D + k̄ kᵀ in the Fourier domain, kᵀ a sum over each group of s² frequencies that decimation makes one.
+
+    D is the regulariser's multiplier, (B, C, H, W), and k the transfer function of the data, (H, W), with HᵀH = k̄ kᵀ.
+    With u = D^-½ k̄ and n = uᴴu, C = D^½ (1 + u uᴴ) D^½; all functions of 1 + u uᴴ are 1 + (f(1 + n) − f(1))/n · u uᴴ.
+    Spectra are held as (B, C, s, H/s, s, W/s), a group along the third and the fifth dimension.
+    """
+
+    def __init__(self, diagonal: Tensor, transfer: Tensor, factor: int):
+        self._split = (factor, diagonal.shape[-2] // factor, factor, diagonal.shape[-1] // factor)
+        self._d = self._groups(diagonal.sqrt())
+        self._u = self._groups(transfer.conj()) / self._d
+        n = self._u.abs().square().sum((-4, -2), keepdim=True).clamp(min=1e-12)
+        self._inverse = -1 / (1 + n)
+        self._less = ((1 + n).rsqrt() - 1) / n
+        self._more = ((1 + n).sqrt() - 1) / n
+
+    def groups(self, x: Tensor) -> Tensor:
+        """Spectrum of an image."""
+        return self._groups(torch.fft.fft2(x))
+
+    def image(self, spectrum: Tensor) -> Tensor:
+        """Image of a spectrum."""
+        across, height, along, width = self._split
+        return torch.fft.ifft2(spectrum.reshape(*spectrum.shape[:2], across * height, along * width)).real
+
+    def solve(self, x: Tensor) -> Tensor:
+        """The image C⁻¹ x."""
+        return self.image(self._solve(self.groups(x)))
+
+    def root(self, x: Tensor) -> Tensor:
+        """L x with L = D^-½ (1 + u uᴴ)^-½, so that L Lᴴ = C⁻¹."""
+        return self._plus(x, self._less) / self._d
+
+    def root_adjoint(self, x: Tensor) -> Tensor:
+        """Lᴴ x."""
+        return self._plus(x / self._d, self._less)
+
+    def relative(self, other: "_Aliased", x: Tensor) -> Tensor:
+        """L⁻¹ C_other⁻¹ L⁻ᴴ x: how the inverse of the other differs from this one's."""
+        x = other._solve(self._plus(x, self._more) * self._d)
+        return self._plus(x * self._d, self._more)
+
+    def _solve(self, x: Tensor) -> Tensor:
+        return self._plus(x / self._d, self._inverse) / self._d
+
+    def _plus(self, x: Tensor, factor: Tensor) -> Tensor:
+        """x + factor · u uᴴ x."""
+        return x + factor * (self._u.conj() * x).sum((-4, -2), keepdim=True) * self._u
+
+    def _groups(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:-2], *self._split)
 
 
 def box_mean(x: Tensor, side: int) -> Tensor:

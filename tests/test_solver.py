@@ -2,12 +2,14 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import deal
 from deal.model import DEAL
+from deal.preconditioner import _Aliased
 from deal.solver import Momentum, NormalEquations, Preconditioner, _Guard, conjugate_gradients, inner
 
 
@@ -297,11 +299,25 @@ def test_momentum_of_a_sample_does_not_depend_on_the_others():
     torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize(("kind", "shape"), [("gray", (64, 70)), ("gray", (30, 33)), ("color", (40, 40))])
-def test_preconditioner_is_symmetric_positive_and_helps(kind, shape):
+def soft_kernel() -> torch.Tensor:
+    bell = torch.tensor([0.25, 1.0, 0.25])
+    return bell[:, None] * bell / 2.25
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "factor"),
+    [
+        ("gray", (64, 70), 1),
+        ("gray", (30, 33), 1),
+        ("color", (40, 40), 1),
+        ("gray", (64, 70), 2),
+        ("color", (39, 33), 3),
+    ],
+)
+def test_preconditioner_is_symmetric_positive_and_helps(kind, shape, factor):
     torch.manual_seed(0)
     model = DEAL(kind).requires_grad_(False)
-    H = Blur(shape)
+    H = Blur(shape) if factor == 1 else deal.Downsampling(soft_kernel(), factor, shape)
     system = NormalEquations(model, H, torch.tensor([0.1]), torch.tensor([5.0]))
     x = scene(shape, model.channels)
     m2 = system.mask_squared(x)
@@ -313,6 +329,34 @@ def test_preconditioner_is_symmetric_positive_and_helps(kind, shape):
     plain = conjugate_gradients(apply, x, torch.zeros_like(x), 1e-4, 500, True)
     helped = conjugate_gradients(apply, x, torch.zeros_like(x), 1e-4, 500, True, P)
     assert helped[1] < plain[1]
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((48, 50), 2), ((39, 33), 3)])
+def test_model_of_super_resolution_is_inverted_exactly(shape, factor):
+    """C = HᵀH + D of a decimated blur, D a Fourier multiplier."""
+    torch.manual_seed(0)
+    H = deal.Downsampling(soft_kernel(), factor, shape)
+    x, multiplier = torch.rand(2, 3, *shape), 0.01 + torch.rand(2, 3, *shape)
+    multiplier = multiplier + multiplier.flip(-1, -2).roll((1, 1), (-2, -1))  # that of a real filter
+    C = _Aliased(multiplier, *H.aliased_transfer(x.shape))
+    Cx = H.A_adjoint(H.A(x)) + torch.fft.ifft2(multiplier * torch.fft.fft2(x)).real
+    torch.testing.assert_close(C.solve(Cx), x, rtol=1e-4, atol=1e-5)
+    spectrum = C.groups(Cx)
+    torch.testing.assert_close(C.image(C.root(C.root_adjoint(spectrum))), x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(C.image(C.relative(C, spectrum)), Cx, rtol=1e-4, atol=1e-4)
+
+
+def test_preconditioner_knows_which_frequencies_decimation_mixes(model):
+    """It needs fewer iterations than one that takes HᵀH for a convolution."""
+    H = deal.Downsampling(torch.ones(1, 1), 3, (39, 33))
+    circulant = SimpleNamespace(A=H.A, A_adjoint=H.A_adjoint, approximate_normal_spectrum=H.approximate_normal_spectrum)
+    x, counts = scene((39, 33)), []
+    for operator in (H, circulant):
+        system = NormalEquations(model, operator, torch.tensor([0.1]), torch.tensor([0.3]))
+        m2 = system.mask_squared(x)
+        P = Preconditioner(system, x.shape).update(m2)
+        counts.append(conjugate_gradients(system.at(m2), H.A_adjoint(H.A(x)), 0 * x, 1e-3, 200, True, P)[1])
+    assert counts[0] < 0.7 * counts[1]
 
 
 def test_no_warning_on_an_ordinary_solve(model):
