@@ -10,12 +10,10 @@ import functools
 import torch
 from torch import Tensor, nn
 
+from deal.defaults import MASK_SIGMA
 from deal.model import DEAL
 from deal.operators import Identity
 from deal.weights import load
-
-MASK_SIGMA = 15 / 255
-"""σ told to the mask for problems other than denoising, as in the paper."""
 
 
 class RealPart:
@@ -96,7 +94,7 @@ class ReconstructorCore(nn.Module):
             sigma = physics.noise_model.sigma if sigma is None else sigma
         elif lmbda is None:
             raise ValueError(f"{type(physics).__name__} needs a λ; give lmbda (the paper: 0.28 to 5.5, by the noise)")
-        sigma = MASK_SIGMA if sigma is None else sigma
+        sigma = MASK_SIGMA / 255 if sigma is None else sigma
         sigma = sigma.reshape(-1) if isinstance(sigma, Tensor) else sigma
         # the solver knows more of its own identity, and so is faster
         operator = as_operator(Identity() if denoising else physics, y, self.model.channels)

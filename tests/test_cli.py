@@ -17,7 +17,8 @@ from bench import mri_data, phantom
 from bench.adapter import Deal
 from bench.config import Solver
 from bench.mri import measure
-from deal.cli import defaults, files, kspace, main, mri
+from deal import defaults
+from deal.cli import files, kspace, main, mri
 from deal.operators import Identity
 
 GOLDEN = str(Path(__file__).parent / "golden" / "random_gray.pth")
@@ -114,16 +115,22 @@ def test_x0_is_where_the_solver_starts(picture, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("problem", "task", "levels"),
-    [("deblur", "deblur_gray", (2.55, 4, 7.65, 30)), ("superres", "superres_color", (1, 2.55, 5, 7.65, 12.75))],
+    ("task", "values"),
+    [
+        ("deblur_gray", {2.55: 0.5, 7.65: 2.5, 30: 2.5}),
+        ("superres_color", {1: 0.28, 2.55: 0.28, 7.65: 2.5, 12.75: 5.5}),
+    ],
 )
-def test_lambda_is_the_benchmarks(problem, task, levels):
+def test_command_and_benchmark_use_the_papers_lambda(task, values):
     method = Deal(Solver())
-    for noise in levels:
+    for noise, value in values.items():
         known = method.hyperparameters_for(task, noise / 255)
-        assert defaults.paper_lambda(problem, noise)[0] == pytest.approx(known["lmbda"].default)
-        assert known["sigma_255"].default == defaults.MASK_SIGMA
-    assert method.hyperparameters_for("mri", 0.002)["lmbda"].default == defaults.MRI_LAMBDA
+        assert known["lmbda"].default == pytest.approx(value)
+        assert known["sigma_255"].default == 15
+        assert defaults.paper_lambda(task.partition("_")[0], noise)[0] == pytest.approx(value)
+    assert 0.5 < defaults.paper_lambda("deblur", 4)[0] < 2.5
+    assert [defaults.paper_lambda("deblur", noise)[1] for noise in (1, 2.55, 7.65, 30)] == [False, True, True, False]
+    assert method.hyperparameters_for("mri", 0.002)["lmbda"].default == 0.05
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from deal.cli import files, kspace, solving
-from deal.cli.defaults import MRI_LAMBDA
+from deal.defaults import MRI_LAMBDA
 
 NOISE_STD = 0.002
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deal.cli import defaults, files, kernels, solving
+from deal import defaults
+from deal.cli import files, kernels, solving
 
 INPUT = "image: PNG, TIFF or JPEG, 8 or 16 bits, gray or RGB; or .npy, (H, W) or (H, W, 3) in [0, 1]"
 OUTPUT = (

@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 from deal.cli import machine
-from deal.cli.defaults import MASK_SIGMA
+from deal.defaults import MASK_SIGMA
 
 NOT_CONVERGED = 3
 DELAY_S = 1.0  # before a progress bar appears

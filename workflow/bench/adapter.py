@@ -1,25 +1,16 @@
 """DEAL as a method of the benchmark."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 import deal
 from baselines import Hyperparameter, Method, Operator
 from bench.config import Solver
 from bench.registry import deal_kind
-
-PAPER_LAMBDA = {
-    "superres_color": {2.55: 0.28, 7.65: 2.5, 12.75: 5.5},
-    "deblur_gray": {2.55: 0.5, 7.65: 2.5},
-}
-"""λ of the paper's Tables 2 and 5 at the noise levels in 0-255 units, for every factor and kernel."""
-MRI_LAMBDA = 0.05  # where the authors' search on validation images starts; its outcome is not published
-SIGMA_255 = 15.0  # what the mask is told, whatever the noise
+from deal.defaults import MASK_SIGMA, MRI_LAMBDA, paper_lambda
 
 
 class Deal(Method):
@@ -48,13 +39,11 @@ class Deal(Method):
         """λ and σ; between the paper's noise levels its λ are interpolated, on logarithmic scales."""
         if task.startswith("denoise"):
             return {}
-        default = MRI_LAMBDA
-        if known := PAPER_LAMBDA.get(task):
-            levels, values = np.log(list(known)), np.log(list(known.values()))
-            default = round(math.exp(np.interp(math.log(255 * sigma), levels, values)), 12)
+        problem = task.partition("_")[0]
+        default = MRI_LAMBDA if problem == "mri" else paper_lambda(problem, 255 * sigma)[0]
         return {
             "lmbda": Hyperparameter(default, 1e-5, 100.0, log=True),
-            "sigma_255": Hyperparameter(SIGMA_255, 0.5, 50.0, log=True),
+            "sigma_255": Hyperparameter(MASK_SIGMA, 0.5, 50.0, log=True),
         }
 
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:

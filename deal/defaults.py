@@ -1,4 +1,4 @@
-"""Values of λ and σ where the user gives none: those that the paper prints, the same as in the benchmark."""
+"""λ and σ where the user gives none: those that the paper prints, for the command, deepinv and the benchmark alike."""
 
 import math
 from types import MappingProxyType
