@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from baselines import Method
-from bench import layouts, registry, tasks, timing, timing_table
+from bench import evaluate, layouts, registry, tasks, timing, timing_table
 from bench.config import Config
 from bench.errors import UserError
 from bench.items import Item
@@ -56,7 +56,7 @@ def sleeper(monkeypatch: pytest.MonkeyPatch) -> Sleeper:
     """Takes the place of DEAL, on images of two shapes that take long to make."""
     method = Sleeper()
     monkeypatch.setattr(registry, "create", lambda name, config, setting="": method)
-    monkeypatch.setattr(timing, "find_weights", lambda *arguments: {})
+    monkeypatch.setattr(evaluate, "find_weights", lambda *arguments: {})
     monkeypatch.setattr(timing, "find_hyperparameters", lambda *arguments: {})
 
     def make(name: str, side: int) -> Item:
@@ -96,7 +96,7 @@ def test_warm_up_set_up_and_loading_do_not_count(config: Config, sleeper: Sleepe
 
 def test_the_device_is_waited_for(config: Config, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[int] = []
-    monkeypatch.setattr(timing, "synchronise", lambda device: waited.append(len(sleeper.shapes)))
+    monkeypatch.setattr(evaluate, "synchronise", lambda device: waited.append(len(sleeper.shapes)))
     run(config)
     assert waited == [n for call in range(11) for n in (call, call + 1)], "before and after every call"
 

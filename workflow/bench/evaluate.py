@@ -23,7 +23,7 @@ from bench import metrics, registry, tasks
 from bench.batches import Batches, OutOfMemory, is_out_of_memory
 from bench.config import Config, digest, evaluation_part
 from bench.conventions import CONVENTIONS, Convention
-from bench.devices import select_device
+from bench.devices import select_device, synchronise
 from bench.errors import UserError
 from bench.files import lock, write_text, writing
 from bench.provenance import Record, sha256
@@ -106,18 +106,10 @@ def evaluate(
     sigma = section.sigma(setting)  # an unknown setting ends here
     described = kind.data(section, Path(config.cache))
     instance = registry.create(method, config, setting)
-    if not instance.serves(task):
-        _finish(output, [], record, missing=f"{instance.label} does not serve the task {task}", data=described)
-        return
-    if reason := instance.unavailable(task, sigma):
+    reason, found = obstacle(config, task, instance, sigma, weights)
+    if reason:
         _finish(output, [], record, missing=reason, data=described)
         return
-    found = find_weights(config, task, instance, sigma, weights)
-    absent = [entry["missing"] for entry in found.values() if "missing" in entry]
-    if absent:
-        _finish(output, [], record, missing=absent[0], data=described)
-        return
-
     values = find_hyperparameters(config, task, setting, instance, hyperparameters)
     items = kind.items(section, setting, Path(config.cache), config.subset_of(task))
     device, convention = select_device(config.device), CONVENTIONS[task]
@@ -187,17 +179,52 @@ def run_batch(
 
     Raises OutOfMemory where the device has too little memory, else UserError, naming the first image.
     """
+    estimate, seconds = timed(method, items, device, hyperparameters)
+    parameters = {**hyperparameters, **method.parameters()}
+    rows = []
+    for item, z in zip(items, estimate.cpu().numpy(), strict=True):
+        psnr, ssim = scores(method, item, z, convention)
+        rows.append(
+            {
+                "image": item.image,
+                "parameters": json.dumps(parameters, sort_keys=True, separators=(",", ":")),
+                "psnr": psnr,
+                "ssim": ssim,
+                "seconds": round(seconds / len(items), 6),
+                "iterations": method.info.get("iterations"),
+                "converged": method.info.get("converged"),
+            }
+        )
+    return rows
+
+
+def timed(
+    method: "Method",
+    items: Sequence[tasks.Item],
+    device: torch.device,
+    hyperparameters: Mapping[str, float],
+    operator: Any = None,
+    sigma: float | None = None,
+) -> tuple[torch.Tensor, float]:
+    """One call of `reconstruct` for items that share shapes, noise level and operator: (B, C, H, W), and its seconds.
+
+    `operator` and `sigma` are what the method is told, by default the truth. Raises OutOfMemory where the device has
+    too little memory, else UserError for whatever fails and for an estimate of another shape or not finite; both name
+    the first image.
+    """
     first, count = items[0], len(items)
     name = first.image if count == 1 else f"{first.image} (one of {count} at once)"
     method.info = {}
     try:
         y = torch.cat([item.y for item in items]).to(device)
         truth = {"truth": torch.cat([item.x for item in items]).to(device)} if method.oracle else {}
-        _synchronise(device)
+        synchronise(device)
         started = time.perf_counter()
         with torch.no_grad():
-            estimate = method.reconstruct(y, first.operator, first.sigma, **hyperparameters, **truth)
-        _synchronise(device)
+            estimate = method.reconstruct(
+                y, operator or first.operator, first.sigma if sigma is None else sigma, **hyperparameters, **truth
+            )
+        synchronise(device)
         seconds = time.perf_counter() - started
     except Exception as error:
         if is_out_of_memory(error):
@@ -207,26 +234,17 @@ def run_batch(
             ) from error
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(f"{method.name} failed on image {name}: {type(error).__name__}: {reason}") from error
-    parameters = {**hyperparameters, **method.parameters()}
-    rows = []
-    for item, z in zip(items, _checked(estimate, items, method.name), strict=True):
-        z, x = convention.scored(z, method.clip), convention.scored(item.x[0].numpy())
-        rows.append(
-            {
-                "image": item.image,
-                "parameters": json.dumps(parameters, sort_keys=True, separators=(",", ":")),
-                "psnr": metrics.psnr(z, x, clip=False),
-                "ssim": metrics.ssim(z, x, clip=False, gaussian=convention.gaussian_ssim),
-                "seconds": round(seconds / count, 6),
-                "iterations": method.info.get("iterations"),
-                "converged": method.info.get("converged"),
-            }
-        )
-    return rows
+    return _checked(estimate, items, method.name), seconds
 
 
-def _checked(estimate: Any, items: Sequence[tasks.Item], method: str) -> np.ndarray:
-    """The estimate as (B, C, H, W); UserError, naming the image, unless it is what was looked for."""
+def scores(method: "Method", item: tasks.Item, estimate: np.ndarray, convention: Convention) -> tuple[float, float]:
+    """PSNR and SSIM of an estimate (C, H, W) by the task's convention."""
+    z, x = convention.scored(estimate, method.clip), convention.scored(item.x[0].numpy())
+    return metrics.psnr(z, x, clip=False), metrics.ssim(z, x, clip=False, gaussian=convention.gaussian_ssim)
+
+
+def _checked(estimate: Any, items: Sequence[tasks.Item], method: str) -> torch.Tensor:
+    """The estimate; UserError, naming the image, unless it is what was looked for."""
     first = items[0]
     if not isinstance(estimate, torch.Tensor):
         raise UserError(f"{method} returned {type(estimate).__name__} for image {first.image}, expected a tensor")
@@ -237,12 +255,19 @@ def _checked(estimate: Any, items: Sequence[tasks.Item], method: str) -> np.ndar
     for item, z in zip(items, estimate, strict=True):
         if not torch.isfinite(z).all():
             raise NotFinite(f"{method} returned NaN or infinite values for image {item.image}")
-    return estimate.cpu().numpy()
+    return estimate
 
 
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def obstacle(
+    config: Config, task: str, method: "Method", sigma: float, path: Path | None = None
+) -> tuple[str | None, dict[str, dict[str, str]]]:
+    """Why the method cannot run on `task` at `sigma`, or None; and the weights that were found for it."""
+    if not method.serves(task):
+        return f"{method.label} does not serve the task {task}", {}
+    if reason := method.unavailable(task, sigma):
+        return reason, {}
+    found = find_weights(config, task, method, sigma, path)
+    return next((entry["missing"] for entry in found.values() if "missing" in entry), None), found
 
 
 def find_weights(

@@ -8,23 +8,18 @@ be of two moments.
 
 import csv
 import os
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from bench import registry, tasks
 from bench.config import Config
-from bench.devices import select_device, synchronise
-from bench.errors import UserError
-from bench.evaluate import code_modules, find_hyperparameters, find_weights
+from bench.devices import select_device
+from bench.evaluate import code_modules, find_hyperparameters, obstacle, timed
 from bench.files import atomic
 from bench.provenance import Record, device_name, driver, processor, versions
-
-if TYPE_CHECKING:
-    from bench.registry import Method
 
 COLUMNS = ("task", "setting", "dataset", "image", "method", "repeat", "seconds", "iterations")
 
@@ -56,10 +51,7 @@ def measure(
     sigma = section.sigma(setting)  # an unknown setting ends here
     described = kind.data(section, Path(config.cache))
     instance = registry.create(method, config, setting)
-    reason = None if instance.serves(task) else f"{instance.label} does not serve the task {task}"
-    reason = reason or instance.unavailable(task, sigma)
-    found = {} if reason else find_weights(config, task, instance, sigma, weights)
-    reason = reason or next((entry["missing"] for entry in found.values() if "missing" in entry), None)
+    reason, found = obstacle(config, task, instance, sigma, weights)
     if reason:
         _finish(output, [], record, missing=reason, data=described)
         return
@@ -75,7 +67,7 @@ def measure(
         unmeasured = 0 if item.y.shape in shapes else limits.warmup
         shapes.add(item.y.shape)
         for repeat in range(-unmeasured, limits.repeats):
-            seconds = _seconds(instance, item, device, values)
+            seconds = timed(instance, [item], device, values)[1]
             if repeat >= 0:
                 about = {"image": name, "repeat": repeat + 1, "iterations": instance.info.get("iterations")}
                 rows.append(shared | about | {"seconds": round(seconds, 6)})
@@ -93,23 +85,6 @@ def measure(
         hyperparameters=values,
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
     )
-
-
-def _seconds(method: "Method", item: tasks.Item, device: torch.device, values: dict[str, float]) -> float:
-    """The time of one call."""
-    y = item.y.to(device)
-    truth = {"truth": item.x.to(device)} if method.oracle else {}
-    method.info = {}
-    synchronise(device)
-    started = time.perf_counter()
-    try:
-        with torch.no_grad():
-            method.reconstruct(y, item.operator, item.sigma, **values, **truth)
-        synchronise(device)
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise UserError(f"{method.name} failed on image {item.image}: {type(error).__name__}: {reason}") from error
-    return time.perf_counter() - started
 
 
 def _finish(output: Path, rows: list[dict[str, Any]], record: Record, **facts: Any) -> None:

@@ -20,7 +20,7 @@ from bench.config import Config, digest, evaluation_part
 from bench.conventions import CONVENTIONS
 from bench.devices import select_device
 from bench.errors import UserError
-from bench.evaluate import NotFinite, Progress, code_modules, find_weights, run_one
+from bench.evaluate import NotFinite, Progress, code_modules, obstacle, run_one
 from bench.files import write_text
 from bench.items import Source
 from bench.provenance import Record, code_digest
@@ -43,14 +43,13 @@ def tune(config: Config, task: str, setting: str, method: str, output: Path, wei
     sigma = config.task(task).sigma(setting)  # an unknown setting ends here
     instance = registry.create(method, config, setting)
     found: dict[str, dict[str, str]] = {}
+    reason: str | None = None
     known: Mapping[str, Hyperparameter] = {}
-    if not instance.serves(task):
-        reason = f"{instance.label} does not serve the task {task}"
-    elif not (reason := instance.unavailable(task, sigma)):
+    if instance.serves(task) and not instance.unavailable(task, sigma):
         known = instance.hyperparameters_for(task, sigma)
-        found = find_weights(config, task, instance, sigma, weights) if known else {}
-        reasons = [entry["missing"] for entry in found.values() if "missing" in entry]
-        reason = reasons[0] if reasons else None if known else f"{instance.label} has no hyperparameters for {task}"
+        reason = None if known else f"{instance.label} has no hyperparameters for {task}"
+    if reason is None:
+        reason, found = obstacle(config, task, instance, sigma, weights)
     if reason:
         print(f"nothing to tune: {reason}")
         _finish(output, list(known), [], record, missing=reason, hyperparameters={}, psnr=None, evaluations=0)

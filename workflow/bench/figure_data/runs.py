@@ -6,7 +6,6 @@ They lie in `<results>/.state/figures`, named by a digest of all that they depen
 import hashlib
 import io
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from bench import evaluate, metrics, registry
+from bench import evaluate, registry
 from bench.config import digest, evaluation_part
-from bench.devices import select_device, synchronise
-from bench.errors import UserError
+from bench.devices import select_device
 from bench.figure_data.problems import Problem
 from bench.files import atomic
 from bench.items import Item
@@ -48,12 +45,7 @@ class Run:
         self.method = registry.create(method, config, problem.setting)
         self.label = self.method.label
         self.device = select_device(config.device)
-        self.weights: dict[str, dict[str, str]] = {}
-        self.missing = self.method.unavailable(task, self.sigma)
-        if self.missing is None:
-            self.weights = evaluate.find_weights(config, task, self.method, self.sigma)
-            absent = [entry["missing"] for entry in self.weights.values() if "missing" in entry]
-            self.missing = absent[0] if absent else None
+        self.missing, self.weights = evaluate.obstacle(config, task, self.method, self.sigma)
         if self.missing is None:
             self.values = evaluate.find_hyperparameters(config, task, problem.setting, self.method)
 
@@ -98,34 +90,11 @@ class Run:
         return {name: p.default for name, p in self.method.hyperparameters_for(task, sigma).items()}
 
     def _compute(self, item: Item, sigma: float | None, operator: Any) -> Estimate:
-        method, y = self.ready, item.y.to(self.device)
-        method.info = {}
-        synchronise(self.device)
-        started = time.perf_counter()
-        try:
-            with torch.no_grad():
-                x = method.reconstruct(
-                    y, operator or item.operator, item.sigma if sigma is None else sigma, **self.told(sigma)
-                )
-            synchronise(self.device)
-        except Exception as error:
-            reason = (str(error).splitlines() or [""])[0]
-            raise UserError(f"{self.name} failed on image {item.image}: {type(error).__name__}: {reason}") from error
-        seconds = time.perf_counter() - started
-        if x.shape != item.x.shape or not torch.isfinite(x).all():
-            raise UserError(f"{self.name}: no finite image of the shape {tuple(item.x.shape)} for {item.image}")
-        psnr, ssim = self.score(x, item)
-        return Estimate(
-            x[0].cpu().numpy(), psnr, ssim, seconds, method.info.get("iterations"), method.info.get("converged")
-        )
-
-    def score(self, x: torch.Tensor, item: Item) -> tuple[float, float]:
-        """PSNR and SSIM of an estimate (1, C, H, W) by the task's convention."""
-        convention = self.problem.convention
-        z = convention.scored(x[0].cpu().numpy(), self.method.clip)
-        truth = convention.scored(item.x[0].numpy())
-        ssim = metrics.ssim(z, truth, clip=False, gaussian=convention.gaussian_ssim)
-        return metrics.psnr(z, truth, clip=False), ssim
+        method = self.ready
+        estimate, seconds = evaluate.timed(method, [item], self.device, self.told(sigma), operator, sigma)
+        x = estimate[0].cpu().numpy()
+        psnr, ssim = evaluate.scores(method, item, x, self.problem.convention)
+        return Estimate(x, psnr, ssim, seconds, method.info.get("iterations"), method.info.get("converged"))
 
 
 def runs(problem: Problem, methods: Iterable[str]) -> tuple[list[Run], dict[str, str]]:
