@@ -147,11 +147,13 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             ["tasks.denoise_gray.dataset=mydata"],
-            f"tasks.denoise_gray.dataset: unknown data set 'mydata'; known: {GRAY}",
+            f"tasks.denoise_gray.dataset: unknown data set 'mydata'; known: {GRAY}; `python -m bench register` "
+            "adds your own",
         ),
         (
             ["tasks.superres_color.dataset=cbds68"],
-            "tasks.superres_color.dataset: unknown data set 'cbds68'; did you mean 'cbsd68'?",
+            "tasks.superres_color.dataset: unknown data set 'cbds68'; did you mean 'cbsd68'; `python -m "
+            "bench register` adds your own",
         ),
         (
             ["tasks.denoise_color.dataset=bsd68"],
@@ -189,6 +191,12 @@ def test_a_plan_names_the_key_that_cannot_be(settings: list[str], sentence: str,
         Plan(checked)
     assert str(caught.value).startswith(sentence)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("dataset", "wanted"), [("bsd68", 1), ("set12", 0)])
+def test_the_authors_castle_is_fetched_only_where_it_is_shown(dataset: str, wanted: int) -> None:
+    settings = configfile.assignments([f"tasks.denoise_gray.dataset={dataset}"])
+    assert len(Plan(configfile.load([ROOT / "config.yaml"], settings)).published_noise()) == wanted
 
 
 def test_the_command_config_makes_a_plan(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def _check_image_set(key: str, name: str, kind: str, converted: bool) -> None:
         return
     hint = did_you_mean(name, [other for other in known if fits(known[other], kind, converted)])
     if name not in known:
-        raise UserError(f"{key}: unknown data set {name!r}{hint}")
+        raise UserError(f"{key}: unknown data set {name!r}{hint.rstrip('?')}; `python -m bench register` adds your own")
     wanted = WORDS[CHANNELS[kind]]
     raise UserError(f"{key}: the data set {name!r} holds {WORDS[known[name].channels]}, expected {wanted}{hint}")
 

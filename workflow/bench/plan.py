@@ -11,7 +11,7 @@ from bench import checks, configfile, datasets, figure_data, figures, holder, la
 from bench import config as cfg
 from bench.devices import cuda_devices, refuse_cpu_by_accident
 from bench.errors import UserError
-from bench.figure_config import ABLATION_SIZES, PUBLISHED_NOISE
+from bench.figure_config import ABLATION_SIZES, CASTLE, PUBLISHED_NOISE
 from bench.files import write_text
 from bench.provenance import code_digest, sha256
 
@@ -139,8 +139,9 @@ class Plan:
         return list(dict.fromkeys(found))
 
     def published_noise(self) -> list[str]:
-        """Manifest of the authors' noisy castle, where the figures want it; without it they take the task's noise."""
+        """Manifest of the authors' noisy castle, where figures show it; without it they take the task's noise."""
         wanted = self.config.figures.denoising.noise == "published"
+        wanted = wanted and self.config.tasks.denoise_gray.dataset == CASTLE[0]
         return [self.manifest(PUBLISHED_NOISE)] if wanted else []
 
     def figure_zoom(self, name: str) -> str:
