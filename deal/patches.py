@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 
 def pack(images: Iterable[np.ndarray], path: str | os.PathLike[str], metadata: dict | None = None) -> None:
@@ -19,25 +18,46 @@ def pack(images: Iterable[np.ndarray], path: str | os.PathLike[str], metadata: d
     Raises:
         ValueError: no image, another dtype, or differing channel counts.
     """
-    shapes, pixels = [], []
-    for number, image in enumerate(images):
-        if image.dtype != np.uint8 or image.ndim != 3:
-            raise ValueError(f"image {number}: expected uint8 of shape (C, H, W), got {image.dtype} {image.shape}")
-        shapes.append(image.shape)
-        pixels.append(image.transpose(1, 2, 0).ravel())
-    if not shapes or len({shape[0] for shape in shapes}) != 1:
-        raise ValueError(
-            f"{path}: cannot pack {len(shapes)} images with channel counts {sorted({s[0] for s in shapes})}"
-        )
+    about = json.dumps(metadata or {}, sort_keys=True)
+    room = len(_header(about, 10**9, 10**18))
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    shapes = []
     try:
-        tensors = {"pixels": np.concatenate(pixels), "shapes": np.array(shapes, dtype=np.int64)}
-        save_file(tensors, partial, metadata={"deal": json.dumps(metadata or {}, sort_keys=True)})
+        with partial.open("wb") as handle:
+            handle.seek(8 + room)
+            for number, image in enumerate(images):  # one at a time: the set may be larger than memory
+                if image.dtype != np.uint8 or image.ndim != 3:
+                    raise ValueError(
+                        f"image {number}: expected uint8 of shape (C, H, W), got {image.dtype} {image.shape}"
+                    )
+                shapes.append(image.shape)
+                handle.write(np.ascontiguousarray(image.transpose(1, 2, 0)))
+            if len({shape[0] for shape in shapes}) != 1:
+                raise ValueError(
+                    f"{path}: cannot pack {len(shapes)} images with channel counts {sorted({s[0] for s in shapes})}"
+                )
+            table = np.array(shapes, dtype="<i8")
+            handle.write(table)
+            handle.seek(0)
+            handle.write(room.to_bytes(8, "little"))
+            handle.write(_header(about, len(shapes), int(table.prod(axis=1).sum())).ljust(room))
+            handle.flush()
+            os.fsync(handle.fileno())
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _header(about: str, count: int, pixels: int) -> bytes:
+    """Header of a safetensors file: the pixels, and after them the shapes."""
+    entries = {
+        "__metadata__": {"deal": about},
+        "pixels": {"dtype": "U8", "shape": [pixels], "data_offsets": [0, pixels]},
+        "shapes": {"dtype": "I64", "shape": [count, 3], "data_offsets": [pixels, pixels + 24 * count]},
+    }
+    return json.dumps(entries, separators=(",", ":")).encode()
 
 
 class PackedImages:
@@ -58,7 +78,7 @@ class PackedImages:
                 header = json.loads(handle.read(size))
                 start, stop = header["shapes"]["data_offsets"]
                 handle.seek(8 + size + start)
-                self.shapes = np.frombuffer(handle.read(stop - start), dtype=np.int64).reshape(-1, 3)
+                self.shapes = np.frombuffer(handle.read(stop - start), dtype="<i8").reshape(-1, 3)
             offset = 8 + size + header["pixels"]["data_offsets"][0]
             lengths = self.shapes.prod(axis=1)
             self._pixels = np.memmap(self.path, np.uint8, "r", offset, (int(lengths.sum()),))

@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from skimage import data as photographs
 
 import deal
@@ -272,6 +273,9 @@ def test_packed_images_round_trip(tmp_path):
     assert len(stored) == 2 and stored.channels == 3 and stored.metadata == {"dataset": "random"}
     for i, image in enumerate(images):
         np.testing.assert_array_equal(stored.image(i).transpose(2, 0, 1), image)
+    tensors = load_file(tmp_path / "p.safetensors")  # an ordinary file of that format
+    assert tensors["shapes"].tolist() == [[3, 9, 7], [3, 12, 20]]
+    np.testing.assert_array_equal(tensors["pixels"][: 3 * 9 * 7], images[0].transpose(1, 2, 0).ravel())
     crops = stored.sample(np.random.default_rng(1), 50, 8)
     assert crops.shape == (50, 3, 8, 8)
     windows = {
@@ -292,7 +296,7 @@ def test_bad_packs(tmp_path):
         pack([np.zeros((1, 4, 4))], tmp_path / "p")
     with pytest.raises(ValueError, match=r"channel counts \[1, 3\]"):
         pack([np.zeros((1, 4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8)], tmp_path / "p")
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [], "nothing half-written"
     (tmp_path / "bad").write_bytes(b"not packed")
     with pytest.raises(ValueError, match="not a file of packed training images"):
         PackedImages(tmp_path / "bad")
