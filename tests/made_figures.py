@@ -111,7 +111,6 @@ def drawn(figure: Figure, dpi: int) -> tuple[np.ndarray, list[Drawn]]:
 
     figure.set_dpi(dpi)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # the layout needs one drawing
     with texts() as found:
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy(), found

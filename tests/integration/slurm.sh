@@ -92,7 +92,8 @@ run() { # name, further arguments
   "$python" -m snakemake "${targets[@]}" --configfile "$config" --config "results=$work/$1" "cache=$work/cache" "${@:2}"
 }
 run slurm --workflow-profile profiles/slurm --slurm-status-command squeue --slurm-init-seconds-before-status-checks 5 \
-  --slurm-logdir "$work/logs" --default-resources slurm_partition=batch slurm_account=deal 2>&1 | tee "$work/slurm.log"
+  --slurm-logdir "$work/logs" --default-resources slurm_partition=batch slurm_account=deal \
+  --set-threads "train_deal=$cores" 2>&1 | tee "$work/slurm.log"
 run local --cores "$cores" > "$work/local.log" 2>&1
 grep -oE 'SLURM jobid [0-9]+|jobid [0-9]+ .*SLURM' "$work/slurm.log" | sort -u > "$work/jobs" || true
 printf '%s jobs ran by SLURM\n' "$(grep -c 'has been submitted with SLURM jobid' "$work/slurm.log")"

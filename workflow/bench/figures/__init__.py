@@ -73,7 +73,9 @@ def draw(name: str, data: Mapping[str, np.ndarray], meta: Mapping[str, Any]):
     from bench.figures import style
 
     with style.context():
-        return importlib.import_module(f"bench.figures.{checked(name)}").draw(data, meta)
+        figure = importlib.import_module(f"bench.figures.{checked(name)}").draw(data, meta)
+        figure.draw_without_rendering()  # the layout finds room for the labels by drawing once
+    return figure
 
 
 def write(name: str, source: Path, output: Path, zoom: Sequence[int] | None = None) -> None:

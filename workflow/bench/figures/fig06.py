@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LogNorm, SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import NullLocator
 
 from bench.figures import style
@@ -58,5 +59,6 @@ def draw(data: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> Figure:
         textcoords="offset points",
         ha="center",
         color="white",
+        path_effects=[withStroke(linewidth=1.5, foreground="black")],
     )
     return figure

@@ -26,7 +26,7 @@ def draw(kernels: np.ndarray, marked: Sequence[int] = ()) -> Figure:
     for n, kernel in enumerate(shown):
         row, column = gap + (n // COLUMNS) * step, gap + (n % COLUMNS) * step
         sheet[:, row : row + size, column : column + size] = kernel
-    figure = style.figure(style.PAGE * sheet.shape[1] / sheet.shape[2] * (0.9 if channels == 1 else 0.97) + 0.15)
+    figure = style.figure(style.PAGE * sheet.shape[1] / sheet.shape[2] * (0.92 if channels == 1 else 0.97) + 0.15)
     axes = figure.subplots()
     drawn = style.image(axes, sheet)
     for n in marked:
