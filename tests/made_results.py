@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench import tables
 from bench.cells import Table
-from bench.results import RESULT_COLUMNS
+from bench.results import RESULT_COLUMNS, Result
 
 REASON = "weights f_1.pth: https://example.org/f_1.pth?x=50%&y=#1 answered 404"
 GRAY = {"task": "denoise_gray", "group": "BSD68 (gray)", "dataset": "bsd68", "images_expected": 3}
@@ -47,7 +47,7 @@ class Maker:
         return seal(path)
 
     def build(self, layout: dict) -> Table:
-        return tables.build(layout, tables.read_results(self.paths))
+        return tables.build(layout, Result.read(self.paths))
 
 
 def seal(path: Path) -> Path:

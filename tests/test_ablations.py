@@ -102,7 +102,7 @@ def test_an_evaluation_that_was_edited_is_refused(config: Config) -> None:
     maker = Maker(Path(config.ablated("filters_32").results))
     path = maker.put("denoise_gray", "sigma5", "deal", [38.0])
     path.write_text(path.read_text().replace("38.0", "39.0"))
-    with pytest.raises(UserError, match="run the evaluation again"):
+    with pytest.raises(UserError, match="run its job again"):
         ablations.build(config)
 
 

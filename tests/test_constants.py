@@ -13,7 +13,7 @@ from baselines import dpir, epll, fdn, ircnn, plug_and_play, pnp_dncnn, prox_dru
 from bench import registry
 from bench.configfile import load
 from bench.per_image import authors, differences
-from bench.results import read_results
+from bench.results import Result
 from deal import DEAL
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -233,7 +233,7 @@ def test_wcrr_image_by_image() -> None:
     """Published results of ours against the authors' (other noise, unclipped): the same images, in the same order."""
     paths = sorted((ROOT / "results/published/evaluate/denoise_gray").glob("*/wcrr.csv"))
     assert len(paths) == 3
-    for result in read_results(paths).values():
+    for result in Result.read(paths).values():
         gaps = differences(result)
         _, theirs = authors()[result.key]
         ours = [float(row["psnr"]) for row in result.rows]

@@ -13,7 +13,7 @@ from bench.__main__ import main
 from bench.config import Config
 from bench.errors import UserError
 from bench.publish import publish
-from bench.results import read_results
+from bench.results import Result
 
 PLAIN = Path(__file__).resolve().parents[1] / "config.yaml"
 REFERENCE = configfile.load([PLAIN], {"methods": ["bm3d", "deal", "drunet"]})
@@ -57,7 +57,7 @@ def test_what_is_stored_can_be_read_and_has_no_times(tmp_path: Path) -> None:
     maker, config = run(tmp_path / "run")
     maker.put("denoise_gray", "sigma5", "deal", [38.0], command="python -m bench evaluate", wall_s=3.0)
     publish(config, tmp_path / "all", REFERENCE)
-    (result,) = read_results([tmp_path / "all/evaluate/denoise_gray/sigma5/deal.csv"]).values()
+    (result,) = Result.read([tmp_path / "all/evaluate/denoise_gray/sigma5/deal.csv"]).values()
     assert (result.rows[0]["psnr"], result.rows[0]["seconds"]) == ("38.0", "")
     assert result.sidecar["command"] == "python -m bench evaluate" and result.sidecar["code"] == {"digest": "1" * 16}
     assert "wall_s" not in result.sidecar and "started" not in result.sidecar
@@ -98,7 +98,7 @@ def test_nothing_is_written_of_what_cannot_be_published(tmp_path: Path) -> None:
         publish(tuned, tmp_path / "all", REFERENCE)
     _, part = run(tmp_path / "run", tasks={"denoise_gray": {"subset": 1}})
     path.write_text(path.read_text().replace("38.0", "39.0"))
-    with pytest.raises(UserError, match="run the evaluation again"):
+    with pytest.raises(UserError, match="run its job again"):
         publish(part, tmp_path / "all", REFERENCE)
     assert not (tmp_path / "all").exists()
     seal(path)
@@ -114,7 +114,7 @@ def test_a_damaged_file_among_those_published_stops_it_first(tmp_path: Path) -> 
     before = contents(tmp_path / "all")
     maker, config = run(tmp_path / "other")
     maker.put("denoise_gray", "sigma15", "deal", [32.0])
-    with pytest.raises(UserError, match=r"sigma5/deal\.csv: sha256 .* run the evaluation again"):
+    with pytest.raises(UserError, match=r"sigma5/deal\.csv: sha256 .* run its job again"):
         publish(config, tmp_path / "all", REFERENCE)
     assert contents(tmp_path / "all") == before
 

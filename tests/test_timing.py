@@ -146,7 +146,7 @@ class Made:
         return path
 
     def build(self, layout: dict) -> timing_table.TimingTable:
-        return timing_table.build(layout, timing_table.read(self.paths))
+        return timing_table.build(layout, timing_table.Timing.read(self.paths))
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def full(made: Made) -> timing_table.TimingTable:
 
 def test_median_quartiles_and_mean(made: Made) -> None:
     full(made)
-    found = timing_table.read(made.paths)["mri", "single4_pd", "deal"]
+    found = timing_table.Timing.read(made.paths)["mri", "single4_pd", "deal"]
     assert found.mean == pytest.approx((2.2 + 4.1) / 2)
     assert found.spread == pytest.approx((2.65, 4.25))  # of 2.0 2.2 4.0 4.1 4.3 9.0
     text = " ".join(timing_table.render_markdown(made.build(LAYOUT)).split())
@@ -228,11 +228,11 @@ def test_a_cell_without_times_does_not_choose_the_machine(made: Made) -> None:
 def test_damaged_files_are_refused(made: Made) -> None:
     path = made.put("single4_pd", "deal", {"a": [1.0]})
     path.write_text(path.read_text().replace("1.0", "0.5"))
-    with pytest.raises(UserError, match=r"deal\.csv: sha256 .*; measure again"):
-        timing_table.read([path])
+    with pytest.raises(UserError, match=r"deal\.csv: sha256 .*; run its job again"):
+        timing_table.Timing.read([path])
     path.unlink()
-    with pytest.raises(UserError, match=r"deal\.csv: no such file; measure again"):
-        timing_table.read([path])
+    with pytest.raises(UserError, match=r"deal\.csv: no such file; run its job again"):
+        timing_table.Timing.read([path])
 
 
 def test_layout_of_table_4() -> None:

@@ -69,7 +69,7 @@ PartitionName=batch Nodes=$host Default=YES MaxTime=INFINITE State=UP OverSubscr
 SlurmdParameters=config_overrides
 CONF
 mkdir -p /etc/slurm # where srun looks inside jobs, whose environment is not this one; taken away at the end
-ln -s "$work/slurm.conf" /etc/slurm/slurm.conf
+ln -sfn "$work/slurm.conf" /etc/slurm/slurm.conf # a killed run leaves its link behind
 export SLURM_CONF=$work/slurm.conf
 slurmctld -D -f "$SLURM_CONF" > "$work/slurmctld.out" 2>&1 &
 pids+=($!)

@@ -162,7 +162,7 @@ def draw_tuning(options: argparse.Namespace) -> None:
 
 
 def table(options: argparse.Namespace) -> None:
-    from bench import layouts, tables
+    from bench import layouts, results, tables
 
     config = _config(options)
     if options.table == "ablations":
@@ -179,11 +179,11 @@ def table(options: argparse.Namespace) -> None:
     if timed:
         from bench import timing_table
 
-        times = timing_table.build(layouts.timing_layout(config, options.table), timing_table.read(paths))
+        times = timing_table.build(layouts.timing_layout(config, options.table), timing_table.Timing.read(paths))
         timing_table.write(times, config.results)
         print(timing_table.render_markdown(times))
         return
-    built = tables.build(layouts.layout(config, options.table), tables.read_results(paths))
+    built = tables.build(layouts.layout(config, options.table), results.Result.read(paths))
     tables.write(built, Path(config.results, "tables"))
     print(tables.render_markdown(built))
 

@@ -17,7 +17,7 @@ from bench.cells import Method, Table
 from bench.config import Architecture, Config
 from bench.files import write_text
 from bench.render import render_latex, render_markdown, render_sidecar
-from bench.results import TIMELESS, Key, Result, read_results, to_csv
+from bench.results import TIMELESS, Key, Result, to_csv
 
 CHANNELS = (1, 4, 8)
 """Of W and of W_mask, the last layer's aside, as in `deal.model.LAYERS`."""
@@ -92,7 +92,7 @@ def _read(config: Config, key: Key, path: Path) -> Result | None:
     if not path.is_file():
         weights = registry.trained(config.ablated(key[2]), "gray")
         return None if weights.is_file() else Result(key, [], f"not trained: there is no {weights}", {})
-    (found,) = read_results([path]).values()
+    (found,) = Result.read([path]).values()
     weights = {f"{name} of {key[2]}": digest for name, digest in found.sidecar["weights"].items()}
     return replace(found, key=key, sidecar={**found.sidecar, "weights": weights})
 

@@ -14,7 +14,7 @@ from bench.config import Config
 from bench.errors import UserError
 from bench.files import write_json, write_text
 from bench.provenance import sha256, sidecar_path, verify
-from bench.results import RESULT_COLUMNS, Result, read_results, to_csv
+from bench.results import RESULT_COLUMNS, Result, to_csv
 
 KEPT = ("missing", *render.PROVENANCE, "command", "config", "hyperparameters", "images")
 """What a published sidecar says."""
@@ -30,14 +30,14 @@ def publish(config: Config, published_dir: str | os.PathLike[str], reference: Co
     says, or a task of the run is another experiment than that of `reference`.
     """
     source, target = Path(config.results), Path(published_dir)
-    found = read_results(sorted(source.glob("evaluate/*/*/*.csv")))
+    found = Result.read(sorted(source.glob("evaluate/*/*/*.csv")))
     whole = _whole(source / "tables", reference)
     if not found and not whole:
         raise UserError(f"{source}: no results to publish; make some first, e.g. `snakemake table1`")
     for task in sorted({task for task, _, _ in found}):
         _same_experiment(task, config, reference)
     stored = {path.relative_to(target / "evaluate").with_suffix("").parts: path for path in _stored(target)}
-    read_results(path for key, path in stored.items() if key not in found)  # a damaged one ends here
+    Result.read(path for key, path in stored.items() if key not in found)  # a damaged one ends here
     for result in found.values():
         _add(result, target / "evaluate")
     for paths in whole.values():
@@ -85,7 +85,7 @@ def _same_experiment(task: str, config: Config, reference: Config) -> None:
 def _add(result: Result, folder: Path) -> None:
     """Store a result without its times, unless what is there is worth more."""
     path = folder.joinpath(*result.key).with_suffix(".csv")
-    if verify(path) is None and len(read_results([path])[result.key].rows) > len(result.rows):
+    if verify(path) is None and len(Result.read([path])[result.key].rows) > len(result.rows):
         print(f"{path}: kept, it is over more images")
         return
     write_text(path, to_csv(RESULT_COLUMNS, ({**row, "seconds": ""} for row in result.rows)))
@@ -99,7 +99,7 @@ def _remade(folder: Path, reference: Config) -> dict[str, list[str]]:
     made = {}
     for name in names:
         paths = [folder / "evaluate" / t / s / f"{m}.csv" for t, s, m in layouts.results(reference, name)]
-        results = read_results(path for path in paths if path.is_file())
+        results = Result.read(path for path in paths if path.is_file())
         if any(result.rows for result in results.values()):
             render.write(tables.build(layouts.layout(reference, name), results), folder)
             made[name] = [name + suffix for suffix in render.RENDERERS]

@@ -8,10 +8,10 @@ from typing import Any
 from bench import per_image
 from bench.cells import Cell, Column, Method, Table, make_cell, rank
 from bench.render import render_markdown, write
-from bench.results import Key, Result, read_results
+from bench.results import Key, Result
 from bench.stats import verdict
 
-__all__ = ["build", "paper_values", "read_results", "render_markdown", "write"]
+__all__ = ["build", "paper_values", "render_markdown", "write"]
 
 PAPER_VALUES = Path(__file__).parents[1] / "data" / "paper_values.csv"
 ABSENT = "not in config.yaml's methods"

@@ -4,10 +4,9 @@ A number is the median over all measured calls, its spread the quartiles; the me
 median, stands beside the paper's, which is a mean. Times of two machines have no common verdict, ratios to DEAL do.
 """
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import Any
 
 from bench.errors import UserError
 from bench.files import write_text
-from bench.provenance import sidecar_path, verify
 from bench.render import LATEX, PROVENANCE, TEX, bullets, footnotes, mark, pipe
-from bench.results import to_csv
+from bench.results import Key, Saved, to_csv
 from bench.tables import paper_values
 
 COLUMNS = ["task", "setting", "dataset", "image", "method", "repeat", "seconds", "iterations"]
@@ -27,17 +25,12 @@ TABLE_COLUMNS += ["missing"]
 COMPARISON_COLUMNS = ["table", "method", "label", "setting", "metric", "unit", "paper", "ours", "paper_ratio"]
 COMPARISON_COLUMNS += ["our_ratio", "images", "verdict", "reason"]
 REFERENCE = "deal"  # ratios are to its time
-Key = tuple[str, str, str]  # task, setting, method
 
 
-@dataclass(frozen=True)
-class Timing:
-    """One file: its rows, or why there are none; its sidecar."""
+class Timing(Saved):
+    """The file of a measurement."""
 
-    key: Key
-    rows: list[dict[str, str]]
-    missing: str | None
-    sidecar: Mapping[str, Any]
+    columns = COLUMNS
 
     @property
     def seconds(self) -> list[float]:
@@ -96,26 +89,6 @@ class TimingTable:
         """Why cells are empty, row by row; the position is the footnote's number."""
         cells = [self.missing(m, c) for m in self.methods for c in self.columns]
         return list(dict.fromkeys(reason for reason in cells if reason))
-
-
-def read(paths: Iterable[Path]) -> dict[Key, Timing]:
-    """Read timing files `…/{task}/{setting}/{method}.csv`; a file that is not what its sidecar says is a UserError."""
-    timings = [_read(Path(path)) for path in paths]
-    return {timing.key: timing for timing in timings}
-
-
-def _read(path: Path) -> Timing:
-    if problem := verify(path):
-        raise UserError(f"{problem}; measure again")
-    sidecar = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
-    with path.open(newline="", encoding="utf-8") as handle:
-        reader = csv.DictReader(handle)
-        rows, header = list(reader), list(reader.fieldnames or [])
-    if header != COLUMNS:
-        raise UserError(f"{path}: the columns are {','.join(header)}, expected {','.join(COLUMNS)}")
-    if bool(sidecar.get("missing")) == bool(rows):
-        raise UserError(f"{path}: has {len(rows)} rows, its sidecar says missing: {json.dumps(sidecar.get('missing'))}")
-    return Timing((*path.resolve().parts[-3:-1], path.stem), rows, sidecar.get("missing"), sidecar)
 
 
 def one_machine(timings: Mapping[Key, Timing]) -> Mapping[str, Any] | None:

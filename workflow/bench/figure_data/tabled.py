@@ -8,13 +8,13 @@ import pandas as pd
 from bench import layouts, registry
 from bench.config import Config
 from bench.figure_data.problems import describe
-from bench.results import Key, Result, read_results
+from bench.results import Key, Result
 
 
 def read(config: Config, table: str) -> dict[Key, Result]:
     """Results shown in `table`, without those of oracles, in the order of its columns and rows."""
     keys = [key for key in layouts.results(config, table) if not registry.entry(key[2]).oracle]
-    return read_results(Path(config.results, "evaluate", task, setting, f"{m}.csv") for task, setting, m in keys)
+    return Result.read(Path(config.results, "evaluate", task, setting, f"{m}.csv") for task, setting, m in keys)
 
 
 def psnr(result: Result) -> pd.Series:
