@@ -91,7 +91,7 @@ def test_nothing_is_written_of_what_cannot_be_published(tmp_path: Path) -> None:
         publish(config, tmp_path / "all", REFERENCE)
     path = maker.put("denoise_gray", "sigma5", "deal", [38.0])
     _, other = run(tmp_path / "run", tasks={"denoise_gray": {"dataset": "set12"}})
-    with pytest.raises(UserError, match=r'denoise_gray\.dataset is "set12" in this run and "bsd68" in config\.yaml'):
+    with pytest.raises(UserError, match=r'denoise_gray\.dataset is "set12" in this run and "bsd68" in the reference'):
         publish(other, tmp_path / "all", REFERENCE)
     _, tuned = run(tmp_path / "run", tasks={"denoise_gray": {"hyperparameters": "tuned"}})
     with pytest.raises(UserError, match=r'denoise_gray\.hyperparameters is "tuned" in this run and "paper"'):
@@ -126,3 +126,14 @@ def test_from_the_shell(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().out.strip().endswith("manifest.json")
     assert main(["publish", "--to", str(tmp_path / "all"), "--set", f"results={tmp_path / 'none'}"]) == 2
     assert "no results to publish" in capsys.readouterr().err
+
+
+def test_tuned_results_go_beside_the_others(tmp_path: Path, capsys) -> None:
+    maker, _ = run(tmp_path / "run")
+    maker.put("denoise_gray", "sigma5", "deal", [38.0])
+    options = ["publish", "--set", f"results={tmp_path / 'run'}", "hyperparameters=tuned", "--to"]
+    assert main([*options, str(tmp_path / "all")]) == 2
+    assert "--reference" in capsys.readouterr().err
+    tuned = str(PLAIN.parent / "workflow/config/tuned_cpu.yaml")
+    assert main([*options, str(tmp_path / "tuned"), "--reference", str(PLAIN), tuned]) == 0
+    assert (tmp_path / "tuned/table1.md").is_file() and not (tmp_path / "all").exists()

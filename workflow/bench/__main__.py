@@ -227,7 +227,7 @@ def publish(options: argparse.Namespace) -> None:
     from bench.configfile import load
     from bench.publish import publish
 
-    print(publish(_config(options), options.to, load([str(ROOT / "config.yaml")])))
+    print(publish(_config(options), options.to, load(options.reference)))
 
 
 def schema(options: argparse.Namespace) -> None:
@@ -382,6 +382,10 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--pdf", action="store_true", help="compile it, with latexmk or pdflatex")
     added = verb(publish, "add results to those published, and remake the published tables from all of them")
     added.add_argument("--to", default="results/published", help="folder (results/published)")
+    added.add_argument(
+        "--reference", nargs="+", metavar="FILE", default=[str(ROOT / "config.yaml")],
+        help="the configuration whose tables the folder holds, files laid over each other (config.yaml)",
+    )  # fmt: skip
     for run, help in ((schema, "write workflow/config.schema.json"), (docs, "write docs/configuration.md")):
         added = verb(run, help, configured=False)
         added.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")

@@ -78,7 +78,7 @@ def _same_experiment(task: str, config: Config, reference: Config) -> None:
         if ours[key] != theirs.get(key):
             raise UserError(
                 f"tasks.{task}.{key} is {json.dumps(ours[key])} in this run and {json.dumps(theirs.get(key))} in "
-                "config.yaml: its results do not belong into the same table"
+                "the reference: its results belong into other tables (--to, with a --reference of theirs)"
             )
 
 
