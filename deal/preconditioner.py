@@ -3,14 +3,15 @@
 Legend: S the spectrum of HᵀH, w_c mean squared mask of channel c, C(w) = S + λ Σ_c w_c |Ŵ_c|² (circulant model of A),
 φ_j² a partition of unity of the image into regions of weak and of strong regularisation, w_j its mean masks.
 
-P⁻¹ = C^-½ [Σ_j φ_j (C / C_j) φ_j] C^-½ with C = C(w), C_j = C(w_j): symmetric positive, exact for a constant mask. It
-costs a few FFTs of the image, little beside one application of W. Exact inverses are not needed, only close ones.
+P⁻¹ = L [Σ_j φ_j (L⁻¹ C_j⁻¹ L⁻ᴴ) φ_j] Lᴴ with L Lᴴ = C(w)⁻¹, C_j = C(w_j): symmetric positive, exact for a constant
+mask. It costs a few FFTs of the image, little beside one application of W. Exact inverses are not needed, only close.
 
-Super-resolution mixes the s² frequencies that decimation makes one, so its HᵀH is no multiplier: C has a block of rank
-one for each such group, and C^-½ is a factor L with L Lᴴ = C⁻¹ (`_Aliased`).
+Mostly C is a Fourier multiplier and L = C^-½ (`_Multiplier`). Super-resolution mixes the s² frequencies that decimation
+makes one: its C has a block of rank one for each such group (`_Aliased`). Both know the same operations.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class Preconditioner:
         aliases = getattr(system.operator, "aliased_transfer", None)
         self._aliases = None if aliases is None else aliases(shape, kernels.device)
         if self._aliases is None:
-            self.data_spectrum, self.exact = data_spectrum(system.operator, shape, kernels)
+            self._data, self._exact = data_spectrum(system.operator, shape, kernels)
 
     def update(self, m2: Tensor) -> "Preconditioner":
         """Adapt to a new squared mask (B, N, H, W)."""
@@ -56,31 +57,23 @@ class Preconditioner:
         weak = torch.einsum("bnhw,bhw->bn", m2, phi2[:, 0].to(m2.dtype)).float() / phi2.shape[-1] / phi2.shape[-2]
         strong = (total - weak).clamp(min=0) / (1 - share).clamp(min=1e-6)
         weak = weak / share.clamp(min=1e-6)
-        if self._aliases is not None:
-            self._whole = self._aliased(total)
-            self._regions = [(phi2.sqrt(), self._aliased(weak)), ((1 - phi2).sqrt(), self._aliased(strong))]
-            return self
-        spectrum = self._spectrum(total)
-        self._root = spectrum.rsqrt()
+        self._whole = self._circulant(total)
         self._regions = [
-            (phi2.sqrt(), spectrum / self._spectrum(weak)),
-            ((1 - phi2).sqrt(), spectrum / self._spectrum(strong)),
+            (phi2.sqrt(), self._whole.relative(self._circulant(weak))),
+            ((1 - phi2).sqrt(), self._whole.relative(self._circulant(strong))),
         ]
         return self
 
     def __call__(self, r: Tensor) -> Tensor:
         """P⁻¹ r."""
-        return self._rotated(self._blended if self._aliases is None else self._blended_aliased, r)
+        return self._rotated(self._blended, r)
 
     def starting_point(self, b: Tensor, weight: float = 0.1) -> Tensor:
         """(HᵀH + λ weight WᵀW)⁻¹ b, a Wiener estimate for the price of an FFT; b where that inverse is too coarse."""
-        weights = torch.full((len(b), len(self._energy)), weight, dtype=b.dtype, device=b.device)
-        if self._aliases is not None:
-            return self._rotated(self._aliased(weights).solve, b)
-        if not self.exact:
+        if self._aliases is None and not self._exact:
             return b
-        inverse = 1 / self._spectrum(weights)
-        return self._rotated(lambda r: _multiply(r, inverse), b)
+        weights = torch.full((len(b), len(self._energy)), weight, dtype=b.dtype, device=b.device)
+        return self._rotated(self._circulant(weights).solve, b)
 
     def _rotated(self, function, r: Tensor) -> Tensor:
         """`function` in the opponent basis, for colour."""
@@ -89,14 +82,10 @@ class Preconditioner:
         return torch.einsum("uc,buhw->bchw", self.basis, function(torch.einsum("uc,bchw->buhw", self.basis, r)))
 
     def _blended(self, r: Tensor) -> Tensor:
-        r = _multiply(r, self._root)
-        return _multiply(sum(phi * _multiply(phi * r, ratio) for phi, ratio in self._regions), self._root)
-
-    def _blended_aliased(self, r: Tensor) -> Tensor:
-        whole = self._whole
-        r = whole.image(whole.root_adjoint(whole.groups(r)))
-        r = sum(phi * whole.image(whole.relative(region, whole.groups(phi * r))) for phi, region in self._regions)
-        return whole.image(whole.root(whole.groups(r)))
+        c = self._whole
+        r = c.image(c.root_adjoint(c.spectrum(r)))
+        r = sum(phi * c.image(relative(c.spectrum(phi * r))) for phi, relative in self._regions)
+        return c.image(c.root(c.spectrum(r)))
 
     def _weak(self, m2: Tensor) -> Tensor:
         """φ² of the weakly regularised region: 1 below the lower quartile of the local strength, 0 above the upper."""
@@ -106,13 +95,13 @@ class Preconditioner:
         low, high = torch.quantile(sample, sample.new_tensor([0.25, 0.75]), dim=1)[:, :, None, None, None]
         return ((high - strength) / (high - low).clamp(min=1e-3)).clamp(0, 1)
 
-    def _spectrum(self, weight: Tensor) -> Tensor:
-        """C(w) on the grid of `rfft2`, (B, C, H, W//2 + 1), from mean squared masks (B, N)."""
-        regular = self.lmbda * torch.fft.rfft2(self._autocorrelation(weight)).real.clamp(min=0)
-        return (self.data_spectrum + regular).clamp(min=_FLOOR)
-
-    def _aliased(self, weight: Tensor) -> "_Aliased":
-        regular = self.lmbda * torch.fft.fft2(self._autocorrelation(weight)).real
+    def _circulant(self, weight: Tensor) -> "_Multiplier | _Aliased":
+        """C(w) from mean squared masks (B, N)."""
+        kernel = self._autocorrelation(weight)
+        if self._aliases is None:
+            regular = self.lmbda * torch.fft.rfft2(kernel).real.clamp(min=0)
+            return _Multiplier((self._data + regular).clamp(min=_FLOOR), self.shape)
+        regular = self.lmbda * torch.fft.fft2(kernel).real
         return _Aliased(regular.clamp(min=_FLOOR), *self._aliases)
 
     def _autocorrelation(self, weight: Tensor) -> Tensor:
@@ -125,12 +114,44 @@ class Preconditioner:
         return kernel.new_zeros(*kernel.shape[:3], self.shape[-1]).index_add_(3, self._cols, kernel)
 
 
+class _Multiplier:
+    """C as a multiplier of real images of `shape`, (B, C, H, W//2 + 1) on the grid of `rfft2`."""
+
+    def __init__(self, multiplier: Tensor, shape: torch.Size):
+        self._c, self._root, self._size = multiplier, multiplier.rsqrt(), shape[-2:]
+
+    def spectrum(self, x: Tensor) -> Tensor:
+        """Spectrum of an image."""
+        return torch.fft.rfft2(x)
+
+    def image(self, spectrum: Tensor) -> Tensor:
+        """Image of a spectrum."""
+        return torch.fft.irfft2(spectrum, s=self._size)
+
+    def solve(self, x: Tensor) -> Tensor:
+        """The image C⁻¹ x."""
+        return self.image(self.spectrum(x) / self._c)
+
+    def root(self, x: Tensor) -> Tensor:
+        """L x on spectra, with L Lᴴ = C⁻¹."""
+        return x * self._root
+
+    def root_adjoint(self, x: Tensor) -> Tensor:
+        """Lᴴ x on spectra."""
+        return x * self._root
+
+    def relative(self, other: "_Multiplier") -> Callable[[Tensor], Tensor]:
+        """L⁻¹ C_other⁻¹ L⁻ᴴ on spectra: how the inverse of the other differs from this one's."""
+        ratio = self._c / other._c
+        return lambda x: x * ratio
+
+
 class _Aliased:
     """C = D + k̄ kᵀ in the Fourier domain, kᵀ a sum over each group of s² frequencies that decimation makes one.
 
     D is the regulariser's multiplier, (B, C, H, W), and k the transfer function of the data, (H, W), with HᵀH = k̄ kᵀ.
     With u = D^-½ k̄ and n = uᴴu, C = D^½ (1 + u uᴴ) D^½; all functions of 1 + u uᴴ are 1 + (f(1 + n) − f(1))/n · u uᴴ.
-    Spectra are held as (B, C, s, H/s, s, W/s), a group along the third and the fifth dimension.
+    Spectra are held as (B, C, s, H/s, s, W/s), a group along dimensions 2 and 4. For the rest see `_Multiplier`.
     """
 
     def __init__(self, diagonal: Tensor, transfer: Tensor, factor: int):
@@ -142,31 +163,24 @@ class _Aliased:
         self._less = ((1 + n).rsqrt() - 1) / n
         self._more = ((1 + n).sqrt() - 1) / n
 
-    def groups(self, x: Tensor) -> Tensor:
-        """Spectrum of an image."""
+    def spectrum(self, x: Tensor) -> Tensor:
         return self._groups(torch.fft.fft2(x))
 
     def image(self, spectrum: Tensor) -> Tensor:
-        """Image of a spectrum."""
         across, height, along, width = self._split
         return torch.fft.ifft2(spectrum.reshape(*spectrum.shape[:2], across * height, along * width)).real
 
     def solve(self, x: Tensor) -> Tensor:
-        """The image C⁻¹ x."""
-        return self.image(self._solve(self.groups(x)))
+        return self.image(self._solve(self.spectrum(x)))
 
-    def root(self, x: Tensor) -> Tensor:
-        """L x with L = D^-½ (1 + u uᴴ)^-½, so that L Lᴴ = C⁻¹."""
+    def root(self, x: Tensor) -> Tensor:  # L = D^-½ (1 + u uᴴ)^-½
         return self._plus(x, self._less) / self._d
 
     def root_adjoint(self, x: Tensor) -> Tensor:
-        """Lᴴ x."""
         return self._plus(x / self._d, self._less)
 
-    def relative(self, other: "_Aliased", x: Tensor) -> Tensor:
-        """L⁻¹ C_other⁻¹ L⁻ᴴ x: how the inverse of the other differs from this one's."""
-        x = other._solve(self._plus(x, self._more) * self._d)
-        return self._plus(x * self._d, self._more)
+    def relative(self, other: "_Aliased") -> Callable[[Tensor], Tensor]:
+        return lambda x: self._plus(other._solve(self._plus(x, self._more) * self._d) * self._d, self._more)
 
     def _solve(self, x: Tensor) -> Tensor:
         return self._plus(x / self._d, self._inverse) / self._d
@@ -203,8 +217,3 @@ def data_spectrum(operator, shape: torch.Size, like: Tensor) -> tuple[Tensor, bo
         total = total + (images[0].conj() * images[1]).real / (shape[-2] * shape[-1] * _PROBES)
     rows = torch.cat([total[..., -1:, :], total, total[..., :1, :]], dim=-2)
     return F.avg_pool2d(F.pad(rows, (1, 1, 0, 0), mode="reflect"), 3, 1).clamp(min=0), False
-
-
-def _multiply(x: Tensor, spectrum: Tensor) -> Tensor:
-    """The Fourier multiplier `spectrum` applied to real images."""
-    return torch.fft.irfft2(torch.fft.rfft2(x) * spectrum, s=x.shape[-2:])
