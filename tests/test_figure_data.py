@@ -8,10 +8,10 @@ import pytest
 import small_items
 import torch
 
-from bench import registry, tasks
+from bench import mri_brain, registry, tasks
 from bench.config import Config
 from bench.errors import UserError
-from bench.figure_data import compared, entry, error_time, fig05, part, paths, problems, robustness
+from bench.figure_data import brain, compared, entry, error_time, fig05, part, paths, problems, robustness
 from bench.figure_data.runs import Run
 
 SOLVER = {"algorithm": "fast", "tol": 1e-3, "max_outer": 60}
@@ -201,3 +201,40 @@ def test_the_blur_of_tasks_is_that_of_deal() -> None:
     kernel[0, 1] = 1
     x = torch.arange(16.0).reshape(1, 1, 4, 4)
     assert torch.equal(tasks.Blur(kernel).A(x).round(), x.roll(-1, 2))
+
+
+def test_held_out_measurements_are_no_one_elses() -> None:
+    mask = (np.random.default_rng(1).random((60, 50)) < 0.3).astype(np.uint8)
+    given, choosing, scoring = brain.split(mask, 0.2, seed=0)
+    assert np.array_equal(given + choosing + scoring, mask), "each measured position is in one part"
+    assert np.array_equal(given[:12, :12], mask[:12, :12]) and np.array_equal(given[-11:, -11:], mask[-11:, -11:])
+    outside = mask.sum() - mask[np.ix_(np.r_[0:12, 49:60], np.r_[0:12, 39:50])].sum()
+    assert choosing.sum() + scoring.sum() == pytest.approx(0.2 * outside, abs=1)
+    assert abs(int(choosing.sum()) - int(scoring.sum())) <= 1
+    assert not np.array_equal(brain.split(mask, 0.2, seed=1)[1], choosing)
+
+
+def test_a_method_predicts_measurements_it_was_not_given(tmp_path: Path) -> None:
+    size = {"height": 64, "width": 48, "coils": 4, "slices": 1, "seed": 0}
+    figure = {"source": "phantom", "factors": [1e-3, 1.0, 1e3]}
+    made = config(tmp_path, tasks={"mri": {"phantom": size}}, figures={"brain": figure})
+    made = made.model_copy(update={"methods": ["measurement", "tv", "prox_drunet"]})
+    arrays, meta = brain.collect(made)
+    assert meta["labels"] == ["TV"] and "Prox-DRUNet" in meta["missing"]
+    assert arrays["estimates"].shape == (1, 64, 48) and arrays["choosing"].shape == (1, 3)
+    assert arrays["choosing"][0].argmin() == 1, "far too weak and far too strong are worse"
+    assert arrays["scores"][1] < 0.5 * arrays["scores"][0], "better than the zeros of the zero-filled image"
+
+
+def test_the_acquisition_is_asked_for_where_it_is_shown(tmp_path: Path) -> None:
+    found = entry("brain")
+    assert found.datasets(config(tmp_path)) == ["mri_brain"]
+    assert found.datasets(config(tmp_path, figures={"brain": {"source": "phantom"}})) == []
+    assert found.own(config(tmp_path)) == [("mri", "deal")]
+    assert part(config(tmp_path), "brain") != part(config(tmp_path, solver=SOLVER | {"tol": 1e-4}), "brain")
+
+
+def test_a_phantom_is_measured_as_the_acquisition_is() -> None:
+    found = mri_brain.phantom(4, 64, 48, 0)
+    assert found.y.shape == (4, 64, 48) and 0.1 < found.mask.mean() < 0.5
+    assert found.mask[:12, :12].all() and not found.y[:, found.mask == 0].any()

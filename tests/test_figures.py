@@ -31,6 +31,7 @@ TINY = {
     "figures": {
         "robustness": {"noise_factors": [0.5, 1.0], "rotations_deg": [0.0, 8.0]},
         "error_time": {"max_outer": 3},
+        "brain": {"factors": [0.5, 1.0]},
         "certificates": {"crop": 10, "perturbations_255": [1.0]},
     },
 }

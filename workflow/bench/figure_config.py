@@ -15,9 +15,11 @@ PUBLISHED_NOISE = "castle_noisy"
 CASTLE = ("bsd68", "test003")
 """Data set and image that the keys of `figures.denoising` have as defaults; of another data set the first is shown."""
 CASTLE_ZOOM = [55, 185, 70, 95]
+BRAIN = "mri_brain"
+"""Data set of the registry: the real acquisition."""
 NAMES = ["fig01", "fig02", "fig03", "fig04", "fig05", "fig06", "fig07", "fig08", "fig09", "fig10", "fig11", "fig12"]
 NAMES += ["fig13", "fig13_color", "fig14", "fig14_color", "fig15", "fig16"]
-NAMES += ["robustness", "error_time", "certificates", "scatter", "paired", "training"]
+NAMES += ["robustness", "error_time", "certificates", "scatter", "paired", "brain", "training"]
 ABLATION_SIZES = "ablation_sizes"
 """The figure of the target `ablations`, which no other target makes."""
 
@@ -87,6 +89,33 @@ class MriFigure(OneImage):
     )
 
 
+class BrainFigure(Section):
+    """A real acquisition without ground truth."""
+
+    source: Literal["acquisition", "phantom"] = Field(
+        "acquisition",
+        description="`acquisition`: the registry's `mri_brain`, a download of 2.6 MB; `phantom`: made up, of the size "
+        "in `tasks.mri.phantom`.",
+    )
+    setting: str = Field(
+        "multi8_pd", description="Setting of `tasks.mri` at whose default values the search of each method begins."
+    )
+    held_out: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.1, description="Share of the measurements outside the central square that no method is given."
+    )
+    factors: Annotated[list[Positive], Field(min_length=1)] = Field(
+        [0.1, 0.3, 1.0, 3.0, 10.0],
+        description="The regularisation parameter is tried at so many times its default.",
+    )
+    zoom: Window | None = Field(
+        None, description="Region shown enlarged: top row, left column, height, width; null: where most happens."
+    )
+
+    def datasets(self) -> list[str]:
+        """What is read of the registry."""
+        return [BRAIN] if self.source == "acquisition" else []
+
+
 class Robustness(Section):
     """What wrong assumptions cost, on the settings of `denoising` and `deblurring`."""
 
@@ -127,6 +156,7 @@ class Figures(Section):
     superres: SuperresFigure = Field(default_factory=SuperresFigure, description="The problem of Figures 5 and 12.")
     deblurring: DeblurringFigure = Field(default_factory=DeblurringFigure, description="The problem of Figure 9.")
     mri: MriFigure = Field(default_factory=MriFigure, description="The problem of Figures 10 and 11.")
+    brain: BrainFigure = Field(default_factory=BrainFigure, description="The real acquisition.")
     robustness: Robustness = Field(default_factory=Robustness, description="The sweep over wrong assumptions.")
     error_time: ErrorTime = Field(default_factory=ErrorTime, description="The errors against time.")
     certificates: Certificates = Field(default_factory=Certificates, description="Numbers behind the theory.")

@@ -9,10 +9,10 @@ from scipy.ndimage import gaussian_filter
 
 from bench import datasets
 from bench.errors import UserError
+from bench.figure_config import BRAIN
 from bench.mri_prepare import espirit
-from bench.phantom import centred_ifft
+from bench.phantom import centred_ifft, kspace
 
-DATASET = "mri_brain"
 CALIBRATION_WIDTH = 24
 
 
@@ -31,7 +31,7 @@ class Acquisition:
 
 def load(cache: Path, mirror: str | None = None) -> Acquisition:
     """Fetch and prepare the acquisition; the image that explains it is real, ≥ 0, about 1 where brightest."""
-    (path,) = datasets.fetch(DATASET, cache, mirror, progress=False)
+    (path,) = datasets.fetch(BRAIN, cache, mirror, progress=False)
     try:
         kspace = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -42,6 +42,15 @@ def load(cache: Path, mirror: str | None = None) -> Acquisition:
     if kspace.ndim != 3 or not np.iscomplexobj(kspace) or not np.isfinite(kspace).all() or not kspace.any():
         raise UserError(f"{path}: expected finite complex k-space (coils, H, W), found {kspace.dtype} {kspace.shape}")
     return prepare(kspace.astype(np.complex64))
+
+
+def phantom(coils: int, height: int, width: int, seed: int) -> Acquisition:
+    """One that needs no download: a phantom, measured in the calibration square and at random, less often far out."""
+    full = kspace((1, coils, height, width), "pd", seed)[0]
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    chance = np.exp(-2 * (x**2 + y**2)) / 3
+    sampled = (np.random.default_rng(seed).random((height, width)) < chance) | (_window((height, width)) > 0)
+    return prepare((full * sampled).astype(np.complex64))
 
 
 def prepare(kspace: NDArray[np.complex64]) -> Acquisition:

@@ -45,6 +45,8 @@ class Plan:
         for kind in KINDS:
             training = getattr(config.training, kind)
             sets += [*training.datasets, training.validation]
+        for figure in config.figures.names:
+            sets += figure_data.entry(figures.data_of(figure)).datasets(config)
         return list(dict.fromkeys(sets))
 
     def manifest(self, dataset: str) -> str:
@@ -133,6 +135,9 @@ class Plan:
             found += [f"{self.results}/{path}" for path in entry.files]
             for problem in entry.problems:
                 found += self.evaluation_data(getattr(self.config.figures, problem).task)
+            found += [self.manifest(dataset) for dataset in entry.datasets(self.config)]
+            for task, method in entry.own(self.config):
+                found += self.evaluation_weights(task, method)
             for task, setting, method in entry.pairs(self.config):
                 found += self.evaluation_weights(task, method)
                 found += self.evaluation_hyperparameters(task, setting, method)
@@ -147,8 +152,9 @@ class Plan:
     def figure_zoom(self, name: str) -> str:
         """The option that says which region is enlarged in a figure; it is drawn, so the data do not depend on it."""
         with ending_in_one_line():
-            problems = figure_data.entry(figures.data_of(name)).problems
-        zooms = [getattr(self.config.figures, problem).zoom for problem in problems][:1]
+            entry = figure_data.entry(figures.data_of(name))
+            sections = [getattr(self.config.figures, section) for section in (*entry.problems, *entry.sections)]
+        zooms = [section.zoom for section in sections if hasattr(section, "zoom")][:1]
         return " ".join(["--zoom", *map(str, zooms[0])]) if zooms and zooms[0] else ""
 
     def figure_part(self, name: str) -> str:
@@ -160,7 +166,8 @@ class Plan:
         """Digest of the code that computes the data of a figure."""
         with ending_in_one_line():
             entry = figure_data.entry(name)
-            methods = {registry.entry(method).module for _, _, method in entry.pairs(self.config)}
+            used = [*entry.pairs(self.config), *entry.own(self.config)]
+            methods = {registry.entry(method).module for *_, method in used}
             return self.code(entry.module, *sorted(methods))
 
     def figure_code(self, name: str) -> str:

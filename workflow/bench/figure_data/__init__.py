@@ -10,6 +10,7 @@ also holds, as literals that are read without importing it:
     TABLES = ("table1",)             # tables whose results it reads
     TRAININGS = ("gray",)            # trainings whose logs it reads
     FILES = ("tables/table1.csv",)   # files of the results folder that it reads
+    TASKS = ("mri",)                 # tasks whose compared methods it runs on data of its own
 
 `arrays` are numpy arrays, `meta` is JSON: `facts` (name → text, for the caption's template), `images`, `settings`,
 `weights` (name → sha256), `missing` (method's label → why it is not shown) and whatever the drawing needs.
@@ -33,6 +34,7 @@ from bench.literals import literals
 from bench.provenance import Record
 
 FOLDER = Path(__file__).parent
+NEEDS = ("MODELS", "SECTIONS", "TABLES", "TRAININGS", "FILES", "TASKS")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Entry:
     tables: tuple[str, ...]
     trainings: tuple[str, ...]
     files: tuple[str, ...]
+    tasks: tuple[str, ...]
 
     @property
     def module(self) -> str:
@@ -61,6 +64,15 @@ class Entry:
             found += [(section.task, setting(config, problem), name) for name in names]
         return found
 
+    def own(self, config: Config) -> list[tuple[str, str]]:
+        """(task, method) of what runs on data of its own."""
+        return [(task, name) for task in self.tasks for name in compared(config, task)]
+
+    def datasets(self, config: Config) -> list[str]:
+        """Data sets of the registry that its sections name."""
+        sections = [getattr(config.figures, name) for name in self.sections]
+        return [name for section in sections for name in getattr(section, "datasets", list)()]
+
 
 def entry(name: str) -> Entry:
     """The entry of the module that collects `name`; a UserError names an unknown one."""
@@ -69,7 +81,7 @@ def entry(name: str) -> Entry:
     if path.stem not in known:
         raise UserError(f"unknown figure data '{name}'{did_you_mean(name, known)}")
     found = literals(path)
-    others = [tuple(found.get(key, ())) for key in ("MODELS", "SECTIONS", "TABLES", "TRAININGS", "FILES")]
+    others = [tuple(found.get(key, ())) for key in NEEDS]
     return Entry(name, found["PROBLEMS"], *others)
 
 
@@ -99,14 +111,15 @@ def part(config: Config, name: str) -> dict[str, Any]:
     own = config.figures.part([*found.problems, *found.sections])
     models = [found.models, config.weights, config.solver.model_dump(mode="json") if found.models else None]
     tables = [[*key] for table in found.tables for key in layouts.results(config, table)]
+    alone = [[method, config.solver.for_task(task) if method == "deal" else None] for task, method in found.own(config)]
     found = {"pairs": pairs, "selections": selections, "figures": own, "models": models, "device": config.device}
-    return found | {"results": tables}
+    return found | {"results": tables, "alone": alone}
 
 
 def write(config: Config, name: str, output: Path) -> None:
     """Collect the data of a figure into the npz file `output`, with its sidecar."""
     found = entry(name)
-    methods = {registry.entry(method).module for _, _, method in found.pairs(config)}
+    methods = {registry.entry(method).module for *_, method in [*found.pairs(config), *found.own(config)]}
     record = Record([found.module, *sorted(methods)], config.digest())
     arrays, meta = importlib.import_module(found.module).collect(config)
     with atomic(output) as partial, partial.open("wb") as handle:
