@@ -104,11 +104,13 @@ class BrainFigure(Section):
         0.1, description="Share of the measurements outside the central square that no method is given."
     )
     factors: Annotated[list[Positive], Field(min_length=1)] = Field(
-        [0.1, 0.3, 1.0, 3.0, 10.0],
-        description="The regularisation parameter is tried at so many times its default.",
+        [1.0, 3.0, 10.0, 30.0, 100.0],
+        description="The regularisation parameter is tried at so many times its default, which is meant for the less "
+        "noise of the task.",
     )
     zoom: Window | None = Field(
-        None, description="Region shown enlarged: top row, left column, height, width; null: where most happens."
+        [95, 55, 60, 70],
+        description="Region shown enlarged: top row, left column, height, width; null: where most happens.",
     )
 
     def datasets(self) -> list[str]:

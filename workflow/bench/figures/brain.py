@@ -11,7 +11,7 @@ from bench.figures import panels, style
 TITLE = "A real acquisition, without ground truth"
 CAPTION = """Reconstructions from {source}, {coils} coils, {size} pixels, {measured} of k-space measured; of the
 measurements outside the central square {held_out} were held out, half of them to choose each method's regularisation
-parameter (right, circled; 1 is where its search begins), the other half to score it: below each image the relative
+parameter (below, circled; 1 is where its search begins), the other half to score it: below each image the relative
 error ‖M(Ax − y)‖/‖My‖ there, of which noise alone makes about {floor}. Chosen: {chosen}."""
 ALT = """Brain slices reconstructed by all methods with enlarged regions below; beside them curves of the prediction
 error against the regularisation parameter."""
