@@ -109,7 +109,7 @@ def first_hour(new: Newcomer) -> None:
     new.says("## Table 1, on a few photographs")
     new.says("The demo makes Tables 1 to 5; of what it prints, Table 1:")
     text = new.types(
-        "Tables 1 to 5", "make demo", shown=r"^(?:\d+ of \d+ steps|Job stats|total )", promised=r"\*?\*?DEAL"
+        "Tables 1 to 5", "make demo", shown=r"^(?:\d+ of \d+ steps \(100%\)|Job stats|total )", promised=r"\*?\*?DEAL"
     )
     assert "Error" not in text
     new.types("read Table 1", "cat results/demo/tables/table1.md", promised=r"BM3D[\s\S]*DEAL")
