@@ -1,8 +1,8 @@
 """Total variation: x = argmin ½‖Ax − y‖² + λ Σ|∇x| over x ≥ 0, isotropic, every channel for itself.
 
 FISTA (Beck, Teboulle, 2009) with step 1/‖A‖² from Aᵀy; each proximal map by 100 steps of the fast gradient projection
-on its dual, positivity inside; from the last one's solution, since from zero, as in the code behind the paper's MRI
-row, they can be too few for the outer iteration to settle. Differences that would leave the image are zero. The code behind the paper's MRI row
+on its dual, positivity inside. These begin at the last map's solution: from zero, as in the code behind the paper's MRI
+row, they can be too few for the outer iteration to settle. Differences that would leave the image are zero. That code
 also drops the last difference of every row and column, which changes border pixels only.
 """
 
