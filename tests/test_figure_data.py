@@ -214,6 +214,23 @@ def test_held_out_measurements_are_no_one_elses() -> None:
     assert not np.array_equal(brain.split(mask, 0.2, seed=1)[1], choosing)
 
 
+def test_too_few_measurements_to_hold_out_end_in_one_line() -> None:
+    with pytest.raises(UserError, match=r"figures\.brain: 0 measurements outside the central square of 24 pixels"):
+        brain.split(np.ones((16, 20), np.uint8), 0.2, seed=0)
+
+
+def test_a_method_that_diverges_is_a_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = {"height": 40, "width": 40, "coils": 2, "slices": 1, "seed": 0}
+    made = config(tmp_path, tasks={"mri": {"phantom": size}}, figures={"brain": {"source": "phantom"}})
+    made = made.model_copy(update={"methods": ["tv"]})
+    monkeypatch.setattr(
+        "baselines.tv.TV.reconstruct", lambda self, y, operator, sigma, lmbda: operator.A_adjoint(y) / 0
+    )
+    arrays, meta = brain.collect(made)
+    assert meta["missing"] == {"TV": "diverges"} and meta["labels"] == []
+    assert arrays["choosing"].shape == (0, 5) and arrays["estimates"].shape == (0, 40, 40)
+
+
 def test_a_method_predicts_measurements_it_was_not_given(tmp_path: Path) -> None:
     size = {"height": 64, "width": 48, "coils": 4, "slices": 1, "seed": 0}
     figure = {"source": "phantom", "factors": [1e-3, 1.0, 1e3]}
@@ -230,8 +247,11 @@ def test_the_acquisition_is_asked_for_where_it_is_shown(tmp_path: Path) -> None:
     found = entry("brain")
     assert found.datasets(config(tmp_path)) == ["mri_brain"]
     assert found.datasets(config(tmp_path, figures={"brain": {"source": "phantom"}})) == []
-    assert found.own(config(tmp_path)) == [("mri", "deal")]
-    assert part(config(tmp_path), "brain") != part(config(tmp_path, solver=SOLVER | {"tol": 1e-4}), "brain")
+    assert found.own_pairs(config(tmp_path)) == [("mri", "multi8_pd", "deal")]
+    for other in ({"solver": SOLVER | {"tol": 1e-4}}, {"tasks": {"mri": {"seed": 1}}}):
+        assert part(config(tmp_path), "brain") != part(config(tmp_path, **other), "brain")
+    with pytest.raises(UserError, match=r"figures\.brain\.setting: unknown setting 'multi7'"):
+        found.own_pairs(config(tmp_path, figures={"brain": {"setting": "multi7"}}))
 
 
 def test_a_phantom_is_measured_as_the_acquisition_is() -> None:

@@ -16,7 +16,6 @@ DEAL_EXTRAS = {"deal/cli/kernels.py": {"scipy"}, "deal/deepinv.py": {"deepinv"}}
 DEAL_MAY = {"deal", "torch", "numpy", "safetensors", "PIL", "h5py", "tqdm"}
 # Rooms of the benchmark that may know the method and the baselines; every other one asks bench.registry.
 BENCH_MAY = {
-    "brain": {"deal"},
     "registry": {"deal", "baselines"},
     "adapter": {"deal", "baselines"},  # DEAL as one of the methods
     "training_job": {"deal"},

@@ -125,8 +125,7 @@ MEETING = {
     "parcel": {"deal"},
     "frozen": {"deal"},
 }
-MEETING |= {"tasks": {"deal.operators"}, "mri": {"deal.operators"}, "brain": {"deal.operators"}}
-MEETING |= {"__main__": {"deal.weights"}}
+MEETING |= {"tasks": {"deal.operators"}, "mri": {"deal.operators"}, "__main__": {"deal.weights"}}
 WITHOUT_TORCH = {"config", "configfile", "plan", "layouts", "cells", "tables", "results", "render", "stats", "publish"}
 WITHOUT_TORCH |= {"search", "tuning_figure", "timing_table", "rulegraph", "training_curves", "latex_text", "paper"}
 WITHOUT_TORCH |= {"report", "report_tables", "report_record", "ablations", "checks"}

@@ -89,16 +89,17 @@ class MriFigure(OneImage):
     )
 
 
-class BrainFigure(Section):
+class BrainFigure(Problem):
     """A real acquisition without ground truth."""
 
+    task: ClassVar[str] = "mri"
     source: Literal["acquisition", "phantom"] = Field(
         "acquisition",
         description="`acquisition`: the registry's `mri_brain`, a download of 2.6 MB; `phantom`: made up, of the size "
         "in `tasks.mri.phantom`.",
     )
     setting: str = Field(
-        "multi8_pd", description="Setting of `tasks.mri` at whose default values the search of each method begins."
+        "multi8_pd", description="One of the task's settings, at whose default values each method's search begins."
     )
     held_out: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.1, description="Share of the measurements outside the central square that no method is given."

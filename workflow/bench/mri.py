@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from bench import mri_data
 from bench.config import Mri
@@ -29,6 +30,11 @@ def measure(sample: mri_data.Sample, sampling: str, noise_std: float, seed: int)
     return torch.from_numpy(y.astype(np.complex64))[None]
 
 
+def operator(mask: NDArray, maps: NDArray | None) -> MRI:
+    """The forward operator of a mask (H, W) and sensitivities (C, H, W), None for one coil."""
+    return MRI(torch.from_numpy(mask), None if maps is None else torch.from_numpy(maps))
+
+
 class MriTask:
     """A task whose items are prepared samples, not images of a data set."""
 
@@ -43,10 +49,9 @@ class MriTask:
     def item_of(self, sample: mri_data.Sample, section: Mri, setting: str) -> Item:
         """The item of a sample in memory."""
         sampling = section.parameters(setting)["sampling"]
-        maps = sample.sensitivities(sampling)
-        operator = MRI(torch.from_numpy(sample.masks[sampling]), None if maps is None else torch.from_numpy(maps))
         y = measure(sample, sampling, section.noise_std, section.seed)
-        return Item(sample.volume, torch.from_numpy(sample.x)[None, None], y, operator, section.sigma(setting))
+        A = operator(sample.masks[sampling], sample.sensitivities(sampling))
+        return Item(sample.volume, torch.from_numpy(sample.x)[None, None], y, A, section.sigma(setting))
 
     def items(self, section: Mri, setting: str, cache: Path, subset: int | None = None) -> list[Source]:
         """The samples of the setting's contrast, by volume."""

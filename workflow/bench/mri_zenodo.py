@@ -1,6 +1,6 @@
 """The record 8302121 on Zenodo: the preprocessed fastMRI data behind the MRI numbers of CRR, WCRR, SAFI and DEAL.
 
-    <…>/{singlecoil|multicoil}_acc_{R}_cf_{cf}_noisesd_{σ}/{pd|pdfs}/{val_images|test_images}/fileXXXXXXX/
+    <…>/{singlecoil|multicoil}_acc_{R}_cf_{cf}_noisesd_{σ}/{pd|pdfs}/{val_images|test_images}/file{number}/
         x.pt (1, 1, H, W), mask.pt (1, 1, H, W), y.pt (1, C, H, W) complex, smaps.pt (1, C, H, W) complex
 
 Its listing is a file of the data registry; which archives it has, with size and md5, is read from there.

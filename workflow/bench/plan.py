@@ -136,7 +136,7 @@ class Plan:
             for problem in entry.problems:
                 found += self.evaluation_data(getattr(self.config.figures, problem).task)
             found += [self.manifest(dataset) for dataset in entry.datasets(self.config)]
-            for task, method in entry.own(self.config):
+            for task, _, method in entry.own_pairs(self.config):
                 found += self.evaluation_weights(task, method)
             for task, setting, method in entry.pairs(self.config):
                 found += self.evaluation_weights(task, method)
@@ -153,8 +153,8 @@ class Plan:
         """The option that says which region is enlarged in a figure; it is drawn, so the data do not depend on it."""
         with ending_in_one_line():
             entry = figure_data.entry(figures.data_of(name))
-            sections = [getattr(self.config.figures, section) for section in (*entry.problems, *entry.sections)]
-        zooms = [section.zoom for section in sections if hasattr(section, "zoom")][:1]
+            problems = [*entry.problems, *entry.own]
+        zooms = [getattr(self.config.figures, problem).zoom for problem in problems][:1]
         return " ".join(["--zoom", *map(str, zooms[0])]) if zooms and zooms[0] else ""
 
     def figure_part(self, name: str) -> str:
@@ -166,7 +166,7 @@ class Plan:
         """Digest of the code that computes the data of a figure."""
         with ending_in_one_line():
             entry = figure_data.entry(name)
-            used = [*entry.pairs(self.config), *entry.own(self.config)]
+            used = [*entry.pairs(self.config), *entry.own_pairs(self.config)]
             methods = {registry.entry(method).module for *_, method in used}
             return self.code(entry.module, *sorted(methods))
 

@@ -10,7 +10,7 @@ also holds, as literals that are read without importing it:
     TABLES = ("table1",)             # tables whose results it reads
     TRAININGS = ("gray",)            # trainings whose logs it reads
     FILES = ("tables/table1.csv",)   # files of the results folder that it reads
-    TASKS = ("mri",)                 # tasks whose compared methods it runs on data of its own
+    OWN = {"brain": "all"}           # as PROBLEMS, but run on data that the section names in place of the task's
 
 `arrays` are numpy arrays, `meta` is JSON: `facts` (name → text, for the caption's template), `images`, `settings`,
 `weights` (name → sha256), `missing` (method's label → why it is not shown) and whatever the drawing needs.
@@ -34,7 +34,7 @@ from bench.literals import literals
 from bench.provenance import Record
 
 FOLDER = Path(__file__).parent
-NEEDS = ("MODELS", "SECTIONS", "TABLES", "TRAININGS", "FILES", "TASKS")
+NEEDS = ("MODELS", "SECTIONS", "TABLES", "TRAININGS", "FILES")
 
 
 @dataclass(frozen=True)
@@ -48,30 +48,38 @@ class Entry:
     tables: tuple[str, ...]
     trainings: tuple[str, ...]
     files: tuple[str, ...]
-    tasks: tuple[str, ...]
+    own: Mapping[str, Any]
 
     @property
     def module(self) -> str:
         """Its dotted name."""
         return f"bench.figure_data.{self.name}"
 
-    def pairs(self, config: Config) -> list[tuple[str, str, str]]:
-        """(task, setting, method) of all that is reconstructed."""
-        found = []
-        for problem, methods in self.problems.items():
-            section = getattr(config.figures, problem)
-            names = compared(config, section.task) if methods == "all" else list(methods)
-            found += [(section.task, setting(config, problem), name) for name in names]
-        return found
+    @property
+    def sections_of_figures(self) -> list[str]:
+        """All sections of the key `figures` that it depends on."""
+        return [*self.problems, *self.own, *self.sections]
 
-    def own(self, config: Config) -> list[tuple[str, str]]:
-        """(task, method) of what runs on data of its own."""
-        return [(task, name) for task in self.tasks for name in compared(config, task)]
+    def pairs(self, config: Config) -> list[tuple[str, str, str]]:
+        """(task, setting, method) of all that is reconstructed of the tasks' data."""
+        return _pairs(config, self.problems)
+
+    def own_pairs(self, config: Config) -> list[tuple[str, str, str]]:
+        """The same of data of its own."""
+        return _pairs(config, self.own)
 
     def datasets(self, config: Config) -> list[str]:
-        """Data sets of the registry that its sections name."""
-        sections = [getattr(config.figures, name) for name in self.sections]
-        return [name for section in sections for name in getattr(section, "datasets", list)()]
+        """Data sets of the registry that it reads itself."""
+        return [dataset for name in self.own for dataset in getattr(config.figures, name).datasets()]
+
+
+def _pairs(config: Config, problems: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    found = []
+    for problem, methods in problems.items():
+        section = getattr(config.figures, problem)
+        names = compared(config, section.task) if methods == "all" else list(methods)
+        found += [(section.task, setting(config, problem), name) for name in names]
+    return found
 
 
 def entry(name: str) -> Entry:
@@ -82,7 +90,7 @@ def entry(name: str) -> Entry:
         raise UserError(f"unknown figure data '{name}'{did_you_mean(name, known)}")
     found = literals(path)
     others = [tuple(found.get(key, ())) for key in NEEDS]
-    return Entry(name, found["PROBLEMS"], *others)
+    return Entry(name, found["PROBLEMS"], *others, found.get("OWN", {}))
 
 
 def setting(config: Config, problem: str) -> str:
@@ -108,10 +116,10 @@ def part(config: Config, name: str) -> dict[str, Any]:
     found = entry(name)
     pairs = [[cfg.evaluation_part(config, *pair), config.tuned(pair[0])] for pair in found.pairs(config)]
     selections = [config.task(task).selection() for task, _, _ in found.pairs(config)]
-    own = config.figures.part([*found.problems, *found.sections])
+    own = config.figures.part(found.sections_of_figures)
     models = [found.models, config.weights, config.solver.model_dump(mode="json") if found.models else None]
     tables = [[*key] for table in found.tables for key in layouts.results(config, table)]
-    alone = [[method, config.solver.for_task(task) if method == "deal" else None] for task, method in found.own(config)]
+    alone = [cfg.evaluation_part(config, *pair) for pair in found.own_pairs(config)]
     found = {"pairs": pairs, "selections": selections, "figures": own, "models": models, "device": config.device}
     return found | {"results": tables, "alone": alone}
 
@@ -119,7 +127,7 @@ def part(config: Config, name: str) -> dict[str, Any]:
 def write(config: Config, name: str, output: Path) -> None:
     """Collect the data of a figure into the npz file `output`, with its sidecar."""
     found = entry(name)
-    methods = {registry.entry(method).module for *_, method in [*found.pairs(config), *found.own(config)]}
+    methods = {registry.entry(method).module for *_, method in [*found.pairs(config), *found.own_pairs(config)]}
     record = Record([found.module, *sorted(methods)], config.digest())
     arrays, meta = importlib.import_module(found.module).collect(config)
     with atomic(output) as partial, partial.open("wb") as handle:

@@ -13,7 +13,7 @@ CAPTION = """Reconstructions from {source}, {coils} coils, {size} pixels, {measu
 measurements outside the central square {held_out} were held out, half of them to choose each method's regularisation
 parameter (below, circled; 1 is where its search begins), the other half to score it: below each image the relative
 error ‖M(Ax − y)‖/‖My‖ there, of which noise alone makes about {floor}. Chosen: {chosen}."""
-ALT = """Brain slices reconstructed by all methods with enlarged regions below; beside them curves of the prediction
+ALT = """Brain slices reconstructed by all methods with enlarged regions below, and curves of the prediction
 error against the regularisation parameter."""
 MOST = 5
 
