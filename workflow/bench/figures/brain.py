@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 
 from bench.figures import panels, style
 
-TITLE = "A real acquisition, without ground truth"
+TITLE = "MRI without ground truth, judged by held-out measurements"
 CAPTION = """Reconstructions from {source}, {coils} coils, {size} pixels, {measured} of k-space measured; of the
 measurements outside the central square {held_out} were held out, half of them to choose each method's regularisation
 parameter (below, circled; 1 is where its search begins), the other half to score it: below each image the relative
 error ‖M(Ax − y)‖/‖My‖ there, of which noise alone makes about {floor}. Chosen: {chosen}."""
-ALT = """Brain slices reconstructed by all methods with enlarged regions below, and curves of the prediction
+ALT = """Slices reconstructed by all methods with enlarged regions below, and curves of the prediction
 error against the regularisation parameter."""
 MOST = 5
 
