@@ -71,7 +71,7 @@ def test_the_comparison_as_csv_and_markdown(maker):
     assert lines[1].endswith(",3,3,0.05,match,")
     assert lines[7].endswith("gray/sigma=5,psnr,dB,37.65,,,,,,,0.05,missing,not in config.yaml's methods")
     text = squeezed(render.render_comparison_markdown(table))
-    assert "38 values of the paper: match 4, close 0, differs 3, missing 31; over a subset of the images: 1." in text
+    assert "38 values of the paper: match 4, close 0, differs 2, subset 1, missing 31." in text
     assert "| BM3D | BSD68 (gray), σ = 5 | 37.54 | 37.50 | −0.04 | 36." in text
     assert "mean over images, range [0, 1]" in text
 

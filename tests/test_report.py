@@ -180,7 +180,7 @@ def test_reasons_are_escaped_and_long_addresses_short(page: Element, text: str) 
 
 def test_the_summary_counts_and_says_what_was_run(page: Element) -> None:
     summary = page.one("summary").text
-    assert "54 values of the paper in 2 tables: 4 match, 3 differs, 2 other hardware, 45 missing." in summary
+    assert "54 values of the paper in 2 tables: 4 match, 2 differs, 1 subset, 2 other hardware, 45 missing." in summary
     assert "Weights of DEAL shipped with this package" in summary
     assert "Extent the first 3 images of every task" in summary
     assert "Machine cpu, GPU A" in summary

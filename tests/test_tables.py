@@ -137,6 +137,7 @@ def test_a_subset_is_marked_and_not_ranked_against_the_whole(maker):
     assert "‡ CBSD68_crop: 2 of 3 images (BM3D)." in table.notes
     row = compared(table, "BM3D", "color/sigma=5")
     assert (row["images"], row["images_expected"], row["reason"]) == (2, 3, "subset: 2 of 3 images")
+    assert row["verdict"] == "subset"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ VERDICTS = {
     "match": ("=", "within the tolerance"),
     "close": ("≈", f"within {CLOSE} tolerances"),
     "differs": ("≠", "further away"),
+    "subset": ("‡", "over a part of the paper's images, so no verdict"),
     "other hardware": ("÷", "a time on another machine, compared by its ratio to DEAL's"),
     "missing": ("–", "no number of ours, or one of other images"),
 }
