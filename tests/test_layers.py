@@ -14,30 +14,35 @@ BENCH = ROOT / "workflow" / "bench"
 # Optional, imported where they are used, with a line that says what to install.
 DEAL_EXTRAS = {"deal/cli/kernels.py": {"scipy"}, "deal/deepinv.py": {"deepinv"}}
 DEAL_MAY = {"deal", "torch", "numpy", "safetensors", "PIL", "h5py", "tqdm"}
-# Rooms of the benchmark that may know the method and the baselines; every other one asks bench.registry.
+# Rooms of the benchmark that may know the method and the baselines, down to the module; others ask bench.registry.
 BENCH_MAY = {
     "registry": {"deal", "baselines"},
     "adapter": {"deal", "baselines"},  # DEAL as one of the methods
     "training_job": {"deal"},
     "parcel": {"deal"},
-    "tasks": {"deal"},  # its forward operators
+    "tasks": {"deal.operators"},
     "frozen": {"deal"},  # conjugate gradients, for figures of the model
-    "mri": {"deal"},
-    "__main__": {"deal"},  # on top of all rooms
+    "mri": {"deal.operators"},
+    "__main__": {"deal.weights"},  # on top of all rooms
 }
-RESULTS_ONLY = (
+# Rooms that need no torch at all: configuration, plan, and everything made from saved results.
+WITHOUT_TORCH = (
+    "config",
+    "configfile",
+    "plan",
+    "layouts",
+    "checks",
+    "cells",
     "tables",
     "timing_table",
-    "cells",
-    "stats",
-    "render",
     "results",
-    "publish",
-    "report",
-)  # those that exist
+    "render",
+)
+WITHOUT_TORCH += ("stats", "publish", "search", "tuning_figure", "training_curves", "rulegraph", "latex_text", "paper")
+WITHOUT_TORCH += ("report", "report_tables", "report_record", "ablations")
 DRAWING = sorted((BENCH / "figures").glob("*.py"))
+# Rooms that need it only for some of their work.
 LIGHT = (
-    "config",
     "figure_config",
     "figure_data/__init__",
     "provenance",
@@ -46,9 +51,6 @@ LIGHT = (
     "metrics",
     "files",
     "errors",
-    "layouts",
-    "plan",
-    "checks",
     "registry",
 )
 
@@ -127,8 +129,12 @@ def test_baselines_know_neither_deal_nor_the_benchmark(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources(BENCH), ids=named)
 def test_only_the_registry_knows_the_methods(path: Path) -> None:
-    found = packages(path.read_text(encoding="utf-8")) & {"deal", "baselines"}
-    assert found <= BENCH_MAY.get(path.stem, set())
+    allowed = BENCH_MAY.get(path.stem, set())
+    for name in imports(path.read_text(encoding="utf-8")):
+        if name.split(".")[0] in ("deal", "baselines"):
+            parents = {".".join(name.split(".")[: n + 1]) for n in range(name.count(".") + 1)}
+            # `from deal.operators import X` also names deal.operators.X
+            assert parents & allowed, f"{named(path)} imports {name}"
 
 
 @pytest.mark.parametrize("path", sources(BENCH), ids=named)
@@ -151,7 +157,7 @@ def test_light_rooms_import_torch_only_inside_functions(room: str) -> None:
     assert "torch" not in packages((BENCH / f"{room}.py").read_text(encoding="utf-8"), deep=False)
 
 
-@pytest.mark.parametrize("room", [room for room in RESULTS_ONLY if (BENCH / f"{room}.py").is_file()])
+@pytest.mark.parametrize("room", WITHOUT_TORCH)
 def test_rooms_that_read_results_never_import_torch(room: str) -> None:
     assert "torch" not in packages((BENCH / f"{room}.py").read_text(encoding="utf-8"))
 
@@ -165,8 +171,7 @@ def test_drawing_never_imports_torch(path: Path) -> None:
 
 def test_a_table_is_made_without_torch() -> None:
     """Imports are followed: nothing that dry runs and tables load may load torch on the way."""
-    rooms = [room for room in (*RESULTS_ONLY, *LIGHT) if (BENCH / f"{room}.py").exists()]
-    rooms = [room.removesuffix("/__init__") for room in rooms]
+    rooms = [room.removesuffix("/__init__") for room in (*WITHOUT_TORCH, *LIGHT)]
     rooms += ["figures" if path.stem == "__init__" else f"figures.{path.stem}" for path in DRAWING]
     assert {"tables", "stats", "plan"} <= set(rooms)
     script = (

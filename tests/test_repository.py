@@ -1,6 +1,5 @@
 """What every file of the repository must keep to: sizes, paths, links, and one skeleton for all rules."""
 
-import ast
 import re
 import shutil
 import subprocess
@@ -110,56 +109,3 @@ def test_links_between_documents_lead_somewhere() -> None:
 def test_broken_links_are_seen() -> None:
     text = "[a](CHANGELOG.md) [b](docs) [c](nowhere.md) [d](https://example.org/x) [e](#here) ![f](no.png#x)"
     assert broken_links(ROOT / "README.md", text) == ["nowhere.md", "no.png"]
-
-
-# Package → what it may import of the others; `deal` and `bench.*` are named down to the module.
-LAYERS = {
-    "deal": {"deal"},
-    "baselines": {"baselines"},
-    "workflow/bench": {"bench"},
-}
-MEETING = {
-    "registry": {"baselines", "deal"},
-    "adapter": {"baselines", "deal"},
-    "training_job": {"deal"},
-    "parcel": {"deal"},
-    "frozen": {"deal"},
-}
-MEETING |= {"tasks": {"deal.operators"}, "mri": {"deal.operators"}, "__main__": {"deal.weights"}}
-WITHOUT_TORCH = {"config", "configfile", "plan", "layouts", "cells", "tables", "results", "render", "stats", "publish"}
-WITHOUT_TORCH |= {"search", "tuning_figure", "timing_table", "rulegraph", "training_curves", "latex_text", "paper"}
-WITHOUT_TORCH |= {"report", "report_tables", "report_record", "ablations", "checks"}
-
-
-def imported(path: Path) -> set[str]:
-    """Modules that a source imports, at any depth, but not those for type checking only."""
-    tree = ast.parse(path.read_bytes())
-    only_types = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in only_types:
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return names
-
-
-@pytest.mark.parametrize("folder", LAYERS)
-def test_imports_follow_the_order(folder: str) -> None:
-    """deal → baselines → bench, and only few modules of bench know the others; tables are made without torch."""
-    ours = {"deal", "baselines", "bench"}
-    for path in (ROOT / folder).rglob("*.py"):
-        allowed = LAYERS[folder] | (MEETING.get(path.stem, set()) if folder == "workflow/bench" else set())
-        for name in imported(path):
-            if name.split(".")[0] in ours:
-                parents = {".".join(name.split(".")[: n + 1]) for n in range(name.count(".") + 1)}
-                assert parents & allowed, f"{path.relative_to(ROOT)} imports {name}"
-            if folder == "workflow/bench" and path.stem in WITHOUT_TORCH:
-                assert name.split(".")[0] != "torch", f"{path.relative_to(ROOT)} imports torch"
