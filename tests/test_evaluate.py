@@ -14,6 +14,7 @@ from bench import datasets, evaluate, registry
 from bench.__main__ import main
 from bench.config import Config
 from bench.errors import UserError
+from bench.plan import Plan
 from bench.provenance import verify
 
 
@@ -187,6 +188,28 @@ def test_missing_weights_leave_a_header_and_the_reason(config: Config) -> None:
     rows = run(config.model_copy(update={"weights": "train"}), "deal")
     assert rows == []
     assert "gray.safetensors: not trained yet" in sidecar(config, "deal")["missing"]
+
+
+def test_a_list_of_weights_made_for_fewer_settings_is_made_again(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(name: str, config: Config) -> Path:
+        raise registry.MissingWeights("no network")
+
+    monkeypatch.setattr(registry, "locate", nowhere)
+    method = registry.create("dncnn", config)
+    task = config.tasks.denoise_gray
+    values = {"sigmas_255": [25]}, {"sigmas_255": [15, 25]}
+    fewer, more = (
+        config.model_copy(
+            update={"tasks": config.tasks.model_copy(update={"denoise_gray": task.model_copy(update=value)})}
+        )
+        for value in values
+    )
+    evaluate.find_weights(fewer, "denoise_gray", method, 25 / 255)
+    assert list(evaluate.find_weights(more, "denoise_gray", method, 15 / 255)) == ["dncnn_gray_15"]
+    keys = {Plan(which).weights_key("denoise_gray", "dncnn") for which in (fewer, more)}
+    assert len(keys) == 2
 
 
 class Tunable(Double):

@@ -280,8 +280,11 @@ def find_weights(
     if not path.is_file():
         registry.prepare(config, task, method.name, path)
     try:
-        listed = json.loads(path.read_bytes())
-        found = {name: listed[name] for name in method.weights_for(task, sigma)}
+        listed, names = json.loads(path.read_bytes()), method.weights_for(task, sigma)
+        if isinstance(listed, dict) and not set(names) <= set(listed):  # made for a configuration of other settings
+            registry.prepare(config, task, method.name, path)
+            listed = json.loads(path.read_bytes())
+        found = {name: listed[name] for name in names}
         there = [entry for entry in found.values() if "missing" not in entry]
         changed = [entry["path"] for entry in there if sha256(entry["path"]) != entry["sha256"]]
     except (ValueError, TypeError, KeyError) as error:

@@ -278,9 +278,13 @@ class Plan:
         path = registry.local_weights(self.config, registry.deal_kind(task))
         return [str(path)] if self.config.weights == "train" or (path and path.is_file()) else []
 
-    def weights_key(self, method: str) -> str:
-        """What the choice of weights of `method` depends on in the configuration."""
-        return self.config.weights if method == "deal" else ""
+    def weights_key(self, task: str, method: str) -> str:
+        """Digest of what the list of weights of `method` depends on: settings, places, known hashes, its own code."""
+        section = self.config.task(task)
+        settings = {setting: section.sigma(setting) for setting in section.settings()}
+        chosen = self.config.weights if method == "deal" else ""
+        known = {name: entry.digest for name, entry in datasets.registry().items() if entry.split == "other"}
+        return cfg.digest([settings, chosen, self.cache, known, self.code(registry.entry(method).module)])
 
     def code(self, *modules: str) -> str:
         """Digest of the code of `modules` and what they import."""

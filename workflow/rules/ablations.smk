@@ -43,7 +43,7 @@ use rule find_weights as find_ablation_weights with:
         f"{plan.results}/benchmarks/weights_ablation/{{variant}}/{{task}}/{{method}}.tsv"
     params:
         config=lambda wildcards: plan.ablated(wildcards.variant).config_file,
-        chosen="train",
+        chosen=lambda wildcards: plan.ablated(wildcards.variant).weights_key(wildcards.task, wildcards.method),
 
 
 use rule evaluate_method as evaluate_ablation with:

@@ -49,7 +49,7 @@ rule find_weights:
         runtime=60,
     params:
         config=plan.config_file,
-        chosen=lambda wildcards: plan.weights_key(wildcards.method),
+        chosen=lambda wildcards: plan.weights_key(wildcards.task, wildcards.method),
     shell:
         "python -m bench weights --task {wildcards.task:q} --method {wildcards.method:q}"
         " --output {output.found:q} --config {params.config:q} 2>&1 | tee {log:q}"
