@@ -196,7 +196,11 @@ def test_a_plan_names_the_key_that_cannot_be(settings: list[str], sentence: str,
 @pytest.mark.parametrize(("dataset", "wanted"), [("bsd68", 1), ("set12", 0)])
 def test_the_authors_castle_is_fetched_only_where_it_is_shown(dataset: str, wanted: int) -> None:
     settings = configfile.assignments([f"tasks.denoise_gray.dataset={dataset}"])
-    assert len(Plan(configfile.load([ROOT / "config.yaml"], settings)).published_noise()) == wanted
+    plan = Plan(configfile.load([ROOT / "config.yaml"], settings))
+    assert len(plan.published_noise()) == wanted
+    asked = [path for path in plan.figure_inputs("castle") if path.endswith("found/castle_noisy.json")]
+    assert len(asked) == wanted, "figures follow when it can be had at last"
+    assert plan.figure_is_timed("error_time") and not plan.figure_is_timed("castle")
 
 
 def test_the_command_config_makes_a_plan(capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,12 @@ def test_weights_that_cannot_be_had_are_a_reason(tmp_path: Path) -> None:
         paths.deal(run.problem)
 
 
+def test_captions_say_whose_kernel_it_is(tmp_path: Path) -> None:
+    for source, what in (("dpir_kernels", "motion kernel 1 of Levin et al."), ("generated", "made-up motion kernel 1")):
+        section = config(tmp_path).tasks.deblur_gray.model_copy(update={"kernel_source": source})
+        assert problems.describe(section, section.settings()[0]).startswith(what)
+
+
 def test_a_path_leads_from_its_start_to_the_fixed_point(tmp_path: Path) -> None:
     found = small("denoise_gray", tmp_path, solver=SOLVER | {"tol": 1e-4})
     run, item = Run(found, "deal"), found.items[0]

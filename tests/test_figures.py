@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bench import configfile, figure_data, figures, mri_prepare
+from bench import configfile, figure_data, figures, mri_prepare, report_record
 from bench.config import Config
 from bench.errors import UserError
 from bench.figure_config import ABLATION_SIZES, NAMES
@@ -90,7 +90,7 @@ def test_a_figure_is_made_from_its_own_data(name: str, collected, tmp_path: Path
     assert pixels.shape[1] == pytest.approx(style.DPI * about["width_in"], abs=1)
     assert pixels.shape[0] == pytest.approx(style.DPI * about["height_in"], abs=1)
     assert about["width_in"] <= style.PAGE + 1e-9
-    assert about["height_in"] <= 9.0, "higher than a page"
+    assert about["height_in"] <= style.TALLEST, "LaTeX would shrink it, and its text below 6 pt"
     assert output.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     assert about["source"]["sha256"] == figures.sha256(source)
     assert about["zoom"] == [4, 6, 10, 12]
@@ -202,3 +202,36 @@ def test_what_is_no_figure_data_ends_in_one_line(tmp_path: Path) -> None:
         figures.load(path)
     with pytest.raises(UserError, match="unknown figure 'robustnes'; did you mean 'robustness'"):
         figures.checked("robustnes")
+
+
+def test_a_figure_of_many_methods_still_fits_on_a_page() -> None:
+    one, meta = made_figures.comparison([f"method {n}" for n in range(14)], {})
+    data = {"kernel": np.ones((5, 5)), **{key: np.repeat(one[key], 3, 0) for key in ("psnr", "ssim")}}
+    data |= {f"{key[:-1]}{i}": value for key, value in one.items() if key.endswith("0") for i in range(3)}
+    meta["images"] = ["a", "b", "c"]
+    with style.context():
+        drawn = figures.draw("fig09", data, meta)
+        found = made_figures.drawn(drawn, 100)[1]
+    width, height = (100 * float(side) for side in drawn.get_size_inches())
+    assert height == 100 * style.TALLEST
+    assert made_figures.mistakes(found, width, height) == []
+
+
+def test_data_of_another_figure_and_other_endings_end_in_one_line(tmp_path: Path) -> None:
+    data, meta = made_figures.path()
+    with pytest.raises(UserError, match=r"figure fig03 needs data with '\w+': take those of 'fig03'"):
+        figures.draw("fig03", data, meta)
+    with pytest.raises(UserError, match=r"picture\.pdf: the name must end in \.png"):
+        figures.write("fig03", tmp_path / "fig03.npz", tmp_path / "picture.pdf")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_shown_the_report_gives_the_reason(tmp_path: Path) -> None:
+    """Weights that cannot be had must cost the figure, not the report."""
+    made = configfile.load([ROOT / "config.yaml"], {"weights": "train", "results": str(tmp_path)})
+    source, output = tmp_path / "filters_gray.npz", tmp_path / "fig13.png"
+    figure_data.write(made, "filters_gray", source)
+    figures.write("fig13", source, output)
+    (view,) = report_record.figures([output])
+    assert view.missing is not None and "gray.safetensors: not trained yet" in view.missing
+    assert np.asarray(Image.open(output).convert("L")).std() > 5

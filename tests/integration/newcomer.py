@@ -21,11 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CORES = 2
 SHOWN = 24  # lines of one command's output
 ADDED = re.compile(r"complete method, `(baselines/\w+\.py)`:\n\n```python\n(.*?)```", re.DOTALL)
-PICTURE = """\
-from PIL import Image
-from skimage import data
-Image.fromarray(data.chelsea()).crop((110, 60, 206, 156)).save("cat.png")
-"""
+PICTURE = "from skimage import data, io; io.imsave('cat.png', data.chelsea()[60:156, 110:206])"
 
 
 class Newcomer:
@@ -143,10 +139,9 @@ def first_hour(new: Newcomer) -> None:
         "Any photograph will do; here a cat that comes with scikit-image. `--simulate` adds the noise, so that the "
         "gain can be measured; a picture that is noisy already needs neither that nor `--save-input`."
     )
-    (new.clone / "picture.py").write_text(PICTURE, encoding="utf-8")
     new.types(
         "an own image",
-        ".venv/bin/python picture.py",
+        f'.venv/bin/python -c "{PICTURE}"',
         ".venv/bin/deal denoise cat.png -o cat-denoised.png --sigma 25 --simulate --save-input cat-noisy.png",
         promised=r"cat-denoised\.png: converged",
     )

@@ -120,6 +120,12 @@ def weights(options: argparse.Namespace) -> None:
     prepare(_config(options), options.task, options.method, Path(options.output))
 
 
+def find(options: argparse.Namespace) -> None:
+    from bench.registry import look_for
+
+    look_for([options.name], _config(options), Path(options.output))
+
+
 def evaluate(options: argparse.Namespace) -> None:
     _threads(options)
     from bench.evaluate import evaluate
@@ -190,9 +196,10 @@ def table(options: argparse.Namespace) -> None:
 
 def figure_data(options: argparse.Namespace) -> None:
     _threads(options)
-    from bench import figure_data
+    from bench import figure_data, figures
 
-    figure_data.write(_config(options), options.figure, Path(options.output))
+    name = figures.data_of(options.data) if options.data in figures.names() else options.data
+    figure_data.write(_config(options), name, Path(options.output))
 
 
 def figure(options: argparse.Namespace) -> None:
@@ -345,6 +352,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("output")
     added = verb(weights, "find the weights that a method needs for a task")
     job(added, "task", "method", "output")
+    added = verb(find, "look for one file of the registry, and say where it is or why it cannot be had")
+    added.add_argument("name", help="castle_noisy")
+    job(added, "output")
     added = verb(evaluate, "run one method on one setting of one task")
     job(added, "task", "setting", "method", "output")
     added.add_argument("--weights", help="file written by the verb weights")
@@ -366,8 +376,8 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("trace", help="the CSV file that the verb tune wrote")
     added = verb(table, "make a table from results")
     added.add_argument("table", help="table1, or ablations")
-    added = verb(figure_data, "compute what a figure shows")
-    added.add_argument("figure", help="fig03")
+    added = verb(figure_data, "compute what figures show")
+    added.add_argument("data", help="fig03, or the name of the data: castle is what 7, 8 and 16 show")
     job(added, "output")
     threads(added)
     added = verb(figure, "draw a figure from its data, as .png and .pdf", configured=False)

@@ -135,6 +135,8 @@ class Plan:
             found += [f"{self.results}/{path}" for path in entry.files]
             for problem in entry.problems:
                 found += self.evaluation_data(getattr(self.config.figures, problem).task)
+            if "denoising" in entry.problems and self.shows_published_noise:
+                found.append(f"{self.results}/found/{PUBLISHED_NOISE}.json")
             found += [self.manifest(dataset) for dataset in entry.datasets(self.config)]
             for task, _, method in entry.own_pairs(self.config):
                 found += self.evaluation_weights(task, method)
@@ -143,11 +145,20 @@ class Plan:
                 found += self.evaluation_hyperparameters(task, setting, method)
         return list(dict.fromkeys(found))
 
-    def published_noise(self) -> list[str]:
-        """Manifest of the authors' noisy castle, where figures show it; without it they take the task's noise."""
+    @property
+    def shows_published_noise(self) -> bool:
+        """Whether figures show the authors' noisy castle; where it cannot be had they take the task's noise."""
         wanted = self.config.figures.denoising.noise == "published"
-        wanted = wanted and self.config.tasks.denoise_gray.dataset == CASTLE[0]
-        return [self.manifest(PUBLISHED_NOISE)] if wanted else []
+        return wanted and self.config.tasks.denoise_gray.dataset == CASTLE[0]
+
+    def published_noise(self) -> list[str]:
+        """Its manifest, where figures show it."""
+        return [self.manifest(PUBLISHED_NOISE)] if self.shows_published_noise else []
+
+    def figure_is_timed(self, name: str) -> bool:
+        """Whether the data of a figure are seconds, measured while nothing else runs."""
+        with ending_in_one_line():
+            return figure_data.entry(name).timed
 
     def figure_zoom(self, name: str) -> str:
         """The option that says which region is enlarged in a figure; it is drawn, so the data do not depend on it."""

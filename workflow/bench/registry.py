@@ -8,7 +8,7 @@ run and the tables need no torch.
 import ast
 import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -262,7 +262,13 @@ def prepare(config: Config, task: str, method: str, output: Path) -> None:
     """Find the weights of `method` for `task`; write {name: {path, sha256} or {missing}} to `output`."""
     section = config.task(task)
     instance = create(method, config)
-    names = sorted({n for s in section.settings() for n in instance.weights_for(task, section.sigma(s))})
+    look_for(
+        sorted({n for s in section.settings() for n in instance.weights_for(task, section.sigma(s))}), config, output
+    )
+
+
+def look_for(names: Iterable[str], config: Config, output: Path) -> None:
+    """Write {name: {path, sha256} or {missing}} for weights, or another file of the registry, to `output`."""
     found: dict[str, dict[str, str]] = {}
     for name in names:
         try:

@@ -27,7 +27,7 @@ PAPER = "https://proceedings.mlr.press/v267/pourya25a.html"
 LONG_URL = 60  # characters
 WEIGHTS = {
     "train": "trained by this run",
-    "released": "shipped with this package: early ones, trained for hours on a CPU",
+    "released": "shipped with this package (deal/released/README.md says how they were trained)",
     "official": "the authors', downloaded",
 }
 

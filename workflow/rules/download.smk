@@ -31,6 +31,29 @@ rule fetch_dataset:
         "python -m bench fetch {wildcards.dataset:q} --manifest {output.manifest:q} 2>&1 | tee {log:q}"
 
 
+# Soft: what cannot be had leaves the reason, and figures do without.
+rule find_file:
+    output:
+        found=f"{plan.results}/found/{{name}}.json",
+    log:
+        f"{plan.results}/logs/found/{{name}}.log",
+    benchmark:
+        f"{plan.results}/benchmarks/found/{{name}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        network=1,
+        mem_mb=1000,
+        runtime=60,
+    params:
+        config=plan.config_file,
+        registry=lambda wildcards: plan.dataset_digest(wildcards.name),
+    shell:
+        "python -m bench find {wildcards.name:q} --output {output.found:q} --config {params.config:q}"
+        " 2>&1 | tee {log:q}"
+
+
 rule find_weights:
     input:
         files=lambda wildcards: plan.weights_inputs(wildcards.task, wildcards.method),

@@ -123,9 +123,10 @@ rule collect_figure:
         f"{plan.results}/benchmarks/figure_data/{{figure}}.tsv"
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: lambda wildcards: workflow.cores if plan.figure_is_timed(wildcards.figure) else 1
     resources:
         gpu=plan.gpu,
+        timing=lambda wildcards: int(plan.figure_is_timed(wildcards.figure)),
         mem_mb=8000,
         runtime=720,
     params:

@@ -11,13 +11,16 @@ also holds, as literals that are read without importing it:
     TRAININGS = ("gray",)            # trainings whose logs it reads
     FILES = ("tables/table1.csv",)   # files of the results folder that it reads
     OWN = {"brain": "all"}           # as PROBLEMS, but run on data that the section names in place of the task's
+    TIMED = True                     # it measures seconds, so that nothing may run beside it
 
 `arrays` are numpy arrays, `meta` is JSON: `facts` (name → text, for the caption's template), `images`, `settings`,
 `weights` (name → sha256), `missing` (method's label → why it is not shown) and whatever the drawing needs.
-The drawing (`bench.figures`) reads nothing else.
+The drawing (`bench.figures`) reads nothing else. Where weights cannot be had or nothing is left to show, the data are
+empty and `meta` holds the reason, `absent`; the report says it in the figure's place.
 """
 
 import importlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,11 @@ from bench.errors import UserError
 from bench.files import atomic
 from bench.literals import literals
 from bench.provenance import Record
+
+
+class NotShown(UserError):
+    """Nothing to draw, and no mistake of the configuration: the report gives the reason in the figure's place."""
+
 
 FOLDER = Path(__file__).parent
 NEEDS = ("MODELS", "SECTIONS", "TABLES", "TRAININGS", "FILES")
@@ -49,6 +57,7 @@ class Entry:
     trainings: tuple[str, ...]
     files: tuple[str, ...]
     own: Mapping[str, Any]
+    timed: bool
 
     @property
     def module(self) -> str:
@@ -90,7 +99,7 @@ def entry(name: str) -> Entry:
         raise UserError(f"unknown figure data '{name}'{did_you_mean(name, known)}")
     found = literals(path)
     others = [tuple(found.get(key, ())) for key in NEEDS]
-    return Entry(name, found["PROBLEMS"], *others, found.get("OWN", {}))
+    return Entry(name, found["PROBLEMS"], *others, found.get("OWN", {}), found.get("TIMED", False))
 
 
 def setting(config: Config, problem: str) -> str:
@@ -125,11 +134,15 @@ def part(config: Config, name: str) -> dict[str, Any]:
 
 
 def write(config: Config, name: str, output: Path) -> None:
-    """Collect the data of a figure into the npz file `output`, with its sidecar."""
+    """Collect the data of a figure into the npz file `output`, with its sidecar; the reason where there are none."""
     found = entry(name)
     methods = {registry.entry(method).module for *_, method in [*found.pairs(config), *found.own_pairs(config)]}
     record = Record([found.module, *sorted(methods)], config.digest())
-    arrays, meta = importlib.import_module(found.module).collect(config)
+    try:
+        arrays, meta = importlib.import_module(found.module).collect(config)
+    except (NotShown, registry.MissingWeights) as reason:
+        print(f"{name}: {reason}", file=sys.stderr)
+        arrays, meta = {}, {"absent": str(reason)}
     with atomic(output) as partial, partial.open("wb") as handle:
         np.savez_compressed(handle, **arrays)
     about = dict(meta)

@@ -9,6 +9,7 @@ import numpy as np
 from bench import layouts
 from bench.config import Config
 from bench.errors import UserError
+from bench.figure_data import NotShown
 
 PROBLEMS = {}
 FILES = ("tables/ablations.csv",)
@@ -28,7 +29,7 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         detail = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: not the table of these ablations ({detail}); make it again") from None
     if not there.any():
-        raise UserError(f"{path}: no variant has a PSNR to draw")
+        raise NotShown(f"{path}: no variant has a PSNR to draw")
     missing = {row["variant"]: row["missing"] for row, drawn in zip(rows, there, strict=True) if not drawn}
     meta = {"labels": [row["variant"] for row in rows if row["variant"] not in missing], "missing": missing}
     meta |= {"columns": [column["label"] for column in columns], "facts": {}}

@@ -1,6 +1,6 @@
 """Inside one denoised image: filter responses, masks, averages and weights of the data (Figures 7, 8 and 16)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from bench.figure_data.frozen import Frozen
 from bench.figure_data.problems import problem
 from bench.figure_data.runs import Run
 
+if TYPE_CHECKING:
+    from deal import Solution
+
 PROBLEMS = {"denoising": ["deal"]}
 WINDOW = 41
 """Pixels a side of what Figure 8 shows around a pixel."""
@@ -20,6 +23,7 @@ REACH = 129
 """Pixels a side of the square on which averaging weights are computed."""
 TOL = 1e-5
 """Relative fixed-point residual of the image that masks are computed of."""
+MAX_OUTER = 100
 
 
 def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -27,7 +31,8 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     found = problem(config, "denoising")
     (item,) = found.items
     run = paths.deal(found)
-    x = fixed_point(run, item)
+    solution = fixed_point(run, item)
+    x = solution.x
     model, sigma, y = run.ready.model, run.sigma, item.y.to(run.device)
     frozen, noisy = (Frozen(model, item.operator, image, sigma) for image in (x, y))
     chosen = filters.choose_channels(filters.effective_kernels(model))
@@ -65,24 +70,27 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             "gap": f"{gap:.0e}",
             "sums": ", ".join(f"{value:.3f}" for value in arrays["sums"]),
             "window": str(WINDOW),
+            "reach": str(REACH),
         },
         "channels": channels,
         "pixels": {what: list(pixel) for what, pixel in pixels.items()},
         "window": WINDOW,
         "missing": {},
-        "settings": comparison.solver(config, found.task),
+        "capped": [] if solution.converged.all() else [f"{run.label} on {item.image}"],
+        "settings": comparison.solver(config, found.task, algorithm="fast", tol=TOL, max_outer=MAX_OUTER),
         **comparison.shared(config, found, [run]),
     }
     return arrays, meta
 
 
-def fixed_point(run: Run, item: Any, tol: float = TOL) -> Tensor:
+def fixed_point(run: Run, item: Any, tol: float = TOL) -> "Solution":
     """The unclipped reconstruction (1, C, H, W) to a relative residual of `tol`, from the kept estimate on."""
     start = torch.from_numpy(run.estimate(item).x)[None].to(run.device)
     y = item.y.to(run.device)
-    model, lmbda = run.ready.model, run.values.get("lmbda")
-    level = run.values["sigma_255"] / 255 if "sigma_255" in run.values else run.sigma
-    return model.solve(y, item.operator, level, lmbda, tol=tol, x0=start, clip=False, max_outer=100).x
+    sigma, lmbda = paths.levels(run, item)
+    return run.ready.model.solve(
+        y, item.operator, sigma, lmbda, tol=tol, x0=start, clip=False, algorithm="fast", max_outer=MAX_OUTER
+    )
 
 
 def averages(frozen: Frozen) -> Tensor:

@@ -26,6 +26,7 @@ MODELS = ("gray", "color")
 SECTIONS = ("certificates",)
 TOL = 1e-6
 """Relative fixed-point residual of all reconstructions here."""
+MAX_OUTER = 200
 PATH = 20
 """Most updates of the plain iteration that are watched."""
 SMALLEST = 60
@@ -51,7 +52,9 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     section = config.figures.certificates
     region = patch(item.x[0, 0].numpy(), section.crop)
     y = item.y[..., region[0], region[1]].to(run.device)
-    stability, rows = around_fixed_point(run.ready.model, item.operator, y, run.sigma, section.perturbations_255)
+    stability, rows, capped = around_fixed_point(
+        run.ready.model, item.operator, y, run.sigma, section.perturbations_255
+    )
     side = f"{y.shape[-2]}×{y.shape[-1]}"
     named = {row["name"]: row["value"] for row in rows}
     meta["numbers"] += [{**row, "how": f"{row['how']}; {item.image}, {side} pixels"} for row in rows]
@@ -60,7 +63,11 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     meta["facts"] |= {"low": f"{named['lambda_min']:.4f}", "high": f"{named['lambda_max']:.2f}"}
     meta["facts"] |= {"worst": f"{named['largest measured']:.2f}", "lmbda": f"{named['lambda']:.2f}"}
     meta |= {"q": named["q"], "radius": named["spectral radius"], "bound": named["bound"]}
-    meta |= {"settings": comparison.solver(config, found.task), **comparison.shared(config, found, [run])}
+    meta |= {"settings": comparison.solver(config, found.task, algorithm="fast", tol=TOL, max_outer=MAX_OUTER)}
+    meta |= {
+        "capped": [f"{capped} of the reconstructions"] if capped else [],
+        **comparison.shared(config, found, [run]),
+    }
     meta["weights"] = meta["weights"] | weights
     return arrays | stability, meta
 
@@ -113,15 +120,22 @@ def lower_bounds(config: Config) -> list[dict[str, Any]]:
 
 def around_fixed_point(
     model: Any, operator: Any, y: Tensor, sigma: float, sizes_255: list[float]
-) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+) -> tuple[dict[str, np.ndarray], list[dict[str, Any]], int]:
     """λ_min, contraction and stability at the reconstruction of y (1, C, H, W) by denoising.
+
+    Returns arrays, certificates, and how many of the reconstructions stopped at their cap.
 
     Args:
         sizes_255: perturbations of y, root mean square in 0-255 units.
     """
+    capped = 0
 
     def solve(data: Tensor, start: Tensor | None = None) -> Tensor:
-        return model.solve(data, operator, sigma, tol=TOL, x0=start, clip=False, max_outer=200).x
+        nonlocal capped
+        options = {"algorithm": "fast", "tol": TOL, "max_outer": MAX_OUTER}
+        solution = model.solve(data, operator, sigma, x0=start, clip=False, **options)
+        capped += not solution.converged.all()
+        return solution.x
 
     x = solve(y)
     at = Linearised(model, operator, x, sigma)
@@ -155,7 +169,7 @@ def around_fixed_point(
         "sizes_255": np.array(sizes_255),
         "directions": np.array([*kinds]),
     }
-    return arrays, rows
+    return arrays, rows, capped
 
 
 def changes(model: Any, operator: Any, y: Tensor, sigma: float, steps: int = PATH) -> np.ndarray:

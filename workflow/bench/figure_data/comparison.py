@@ -65,9 +65,13 @@ def settings(config: Config, task: str, methods: list[str]) -> dict[str, str]:
     return found
 
 
-def solver(config: Config, task: str) -> dict[str, str]:
-    """DEAL's weights and solver in words."""
-    options = config.solver.for_task(task)
-    own = {"train": "trained by this workflow", "released": "as released with this package", "official": "the authors'"}
+def solver(config: Config, task: str, **own: Any) -> dict[str, str]:
+    """DEAL's weights and solver in words; `own` are options in which a figure differs from the configuration."""
+    options = config.solver.for_task(task) | own
+    known = {
+        "train": "trained by this workflow",
+        "released": "as released with this package",
+        "official": "the authors'",
+    }
     how = f"{options['algorithm']}, tolerance {options['tol']:.0e}, at most {options['max_outer']} updates"
-    return {"DEAL's weights": own.get(config.weights, f"of the folder {config.weights}"), "DEAL's solver": how}
+    return {"DEAL's weights": known.get(config.weights, f"of the folder {config.weights}"), "DEAL's solver": how}

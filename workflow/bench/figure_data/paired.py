@@ -6,8 +6,7 @@ import numpy as np
 
 from bench import registry
 from bench.config import Config
-from bench.errors import UserError
-from bench.figure_data import tabled
+from bench.figure_data import NotShown, tabled
 from bench.stats import paired_difference
 
 PROBLEMS = {}
@@ -43,7 +42,7 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             }
         )
     if not rows:
-        raise UserError(f"{TABLES[0]} has no images of which both {REFERENCE} and another method have results")
+        raise NotShown(f"{TABLES[0]} has no images of which both {REFERENCE} and another method have results")
     counts = sorted({row["images"] for row in rows})
     facts = {"images": str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"}
     weights = {name: sha for r in results.values() for name, sha in (r.sidecar.get("weights") or {}).items()}

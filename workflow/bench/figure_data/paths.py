@@ -8,6 +8,7 @@ import torch
 
 from bench import metrics
 from bench.config import Config
+from bench.figure_data import NotShown
 from bench.figure_data.comparison import shared, solver
 from bench.figure_data.problems import Problem, problem
 from bench.figure_data.runs import Run
@@ -39,12 +40,10 @@ class Path:
 
 
 def deal(found: Problem) -> Run:
-    """DEAL on the problem; a UserError says if its weights cannot be had."""
-    from bench.errors import UserError
-
+    """DEAL on the problem; NotShown if its weights cannot be had."""
     run = Run(found, "deal")
     if run.missing:
-        raise UserError(f"the figure shows DEAL alone: {run.missing}")
+        raise NotShown(f"the figure shows DEAL alone: {run.missing}")
     return run
 
 

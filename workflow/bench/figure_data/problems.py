@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from bench import datasets, registry, tasks
-from bench.config import Config, did_you_mean
+from bench.config import Config, Deblur, Mri, Superres, TaskSection, did_you_mean
 from bench.conventions import CONVENTIONS, Convention
 from bench.errors import UserError
 from bench.figure_config import CASTLE, CASTLE_ZOOM, PUBLISHED_NOISE, Castle
@@ -59,7 +59,7 @@ class Problem:
         return {
             "images": _listed([item.image for item in self.items]),
             "dataset": known[name].title if name in known else name.replace("_", ", source "),
-            "setting": describe(self.task, self.section.parameters(self.setting)),
+            "setting": describe(self.section, self.setting),
             "notes": "".join(f" {note}" for note in self.notes),
         }
 
@@ -123,14 +123,18 @@ def _castle(problem: Problem) -> Problem:
     )
 
 
-def describe(task: str, parameters: dict[str, Any]) -> str:
-    """A setting in words."""
+def describe(section: TaskSection, setting: str) -> str:
+    """A setting of a task in words."""
+    parameters = section.parameters(setting)
     level = f"σ = {parameters['sigma_255']:g}"
-    if task == "superres_color":
+    if isinstance(section, Superres):
         return f"factor {parameters['factor']}, noise {level}"
-    if task == "deblur_gray":
-        return f"motion kernel {parameters['kernel']} of Levin et al., noise {level}"
-    if task == "mri":
+    if isinstance(section, Deblur):
+        made = (
+            "made-up motion kernel {}" if section.kernel_source == "generated" else "motion kernel {} of Levin et al."
+        )
+        return f"{made.format(parameters['kernel'])}, noise {level}"
+    if isinstance(section, Mri):
         coils = "one coil" if parameters["sampling"].startswith("single") else "multi-coil"
         return f"{coils}, {parameters['acceleration']:g}-fold acceleration, contrast {parameters['contrast'].upper()}"
     return f"noise {level}"

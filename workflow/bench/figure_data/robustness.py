@@ -1,5 +1,6 @@
 """What it costs to be wrong about the noise level or about the blur kernel."""
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -77,4 +78,4 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def _blur(item: tasks.Item, degrees: float) -> dict[str, Any]:
     kernel = turned(item.operator.kernel.numpy(), degrees)
-    return {"operator": tasks.Blur(torch.from_numpy(kernel)), "tag": f"turned by {degrees:g}"}
+    return {"operator": tasks.Blur(torch.from_numpy(kernel)), "tag": hashlib.sha256(kernel.tobytes()).hexdigest()}

@@ -17,6 +17,7 @@ import numpy as np
 from bench import evaluate, registry
 from bench.config import digest, evaluation_part
 from bench.devices import select_device
+from bench.figure_data import NotShown
 from bench.figure_data.problems import Problem
 from bench.files import atomic
 from bench.items import Item
@@ -72,7 +73,7 @@ class Run:
     def estimate(self, item: Item, sigma: float | None = None, operator: Any = None, tag: str = "") -> Estimate:
         """Reconstruct `item`; `sigma` and `operator` are what the method is told, by default the truth.
 
-        `tag` tells operators apart in the names of kept estimates.
+        `tag` tells operators apart in the names of kept estimates: a digest of what makes them different.
         """
         measured = hashlib.sha256(item.y.numpy().tobytes()).hexdigest()
         key = digest([self.key, item.image, measured, sigma, tag])
@@ -98,9 +99,13 @@ class Run:
 
 
 def runs(problem: Problem, methods: Iterable[str]) -> tuple[list[Run], dict[str, str]]:
-    """Those of the methods that can run, and label → reason of the others."""
+    """Those of the methods that can run, and label → reason of the others; NotShown if none can."""
     made = [Run(problem, method) for method in methods]
-    return [run for run in made if run.missing is None], {run.label: run.missing for run in made if run.missing}
+    able, missing = [run for run in made if run.missing is None], {r.label: r.missing for r in made if r.missing}
+    if not able:
+        reasons = "; ".join(f"{label}: {reason}" for label, reason in missing.items())
+        raise NotShown(f"no method can run on {problem.task}, {problem.setting} ({reasons or 'none is compared'})")
+    return able, missing
 
 
 def _read(path: Path) -> Estimate | None:

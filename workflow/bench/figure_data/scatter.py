@@ -8,9 +8,8 @@ import torch
 
 from bench import registry
 from bench.config import Config
-from bench.errors import UserError
 from bench.evaluate import find_weights
-from bench.figure_data import tabled
+from bench.figure_data import NotShown, tabled
 
 PROBLEMS = {}
 TABLES = ("table1",)
@@ -39,7 +38,7 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             }
         )
     if not rows:
-        raise UserError(f"{TABLES[0]} has no results to draw")
+        raise NotShown(f"{TABLES[0]} has no results to draw")
     images = sorted({row["images"] for row in rows})
     devices = sorted({str(row["device"]) for row in rows})
     none = sorted({row["label"] for row in rows if not row["parameters"]})

@@ -40,4 +40,4 @@ def missing(results: dict[Key, Result]) -> dict[str, str]:
 def title(config: Config, task: str, setting: str) -> str:
     """A column of a table in words."""
     what = {"denoise_gray": "gray", "denoise_color": "colour"}.get(task, task.replace("_", " "))
-    return f"{what}, {describe(task, config.task(task).parameters(setting))}"
+    return f"{what}, {describe(config.task(task), setting)}"

@@ -69,11 +69,16 @@ def brief(reason: str) -> str:
 
 
 def draw(name: str, data: Mapping[str, np.ndarray], meta: Mapping[str, Any]):
-    """The figure, in the shared style."""
+    """The figure, in the shared style; a UserError for the data of another one."""
     from bench.figures import style
 
     with style.context():
-        figure = importlib.import_module(f"bench.figures.{checked(name)}").draw(data, meta)
+        if reason := meta.get("absent"):
+            return style.absent(brief(reason))
+        try:
+            figure = importlib.import_module(f"bench.figures.{checked(name)}").draw(data, meta)
+        except KeyError as key:
+            raise UserError(f"figure {name} needs data with {key}: take those of '{data_of(name)}'") from None
         figure.draw_without_rendering()  # the layout finds room for the labels by drawing once
     return figure
 
@@ -82,9 +87,16 @@ def write(name: str, source: Path, output: Path, zoom: Sequence[int] | None = No
     """Draw the data `source` into `output` (.png) and a .pdf beside it; the sidecar (.json) holds the caption.
 
     `zoom` is the region enlarged, where there is one: top row, left column, height, width; None, or
-    what the data say is of another image: the busiest.
+    what the data say is of another image: the busiest. Data that hold only a reason give a picture that
+    says so, and a sidecar with the reason as `missing`.
+
+    Raises:
+        UserError: for data of another figure, and for an output that is no .png.
     """
     from bench.figures import style
+
+    if output.suffix != ".png":
+        raise UserError(f"{output}: the name must end in .png; the .pdf and the .json are put beside it")
 
     record = Record([f"bench.figures.{checked(name)}"], "")
     module = importlib.import_module(f"bench.figures.{name}")
@@ -96,16 +108,17 @@ def write(name: str, source: Path, output: Path, zoom: Sequence[int] | None = No
         with style.context(), atomic(path) as partial:
             figure.savefig(partial, format=path.suffix[1:], dpi=style.DPI, metadata=metadata)
     width, height = (float(side) for side in figure.get_size_inches())
+    absent, facts = meta.get("absent"), meta.get("facts", {})
     record.write(
         output,
         figure=name,
         title=module.TITLE,
-        caption=caption(module.CAPTION, meta),
-        alt=" ".join(module.ALT.format(**meta.get("facts", {})).split()),
+        caption="" if absent else caption(module.CAPTION, meta),
+        alt="Not drawn" if absent else " ".join(module.ALT.format(**facts).split()),
         width_in=width,
         height_in=height,
         zoom=meta["zoom"],
-        missing=None,
+        missing=absent,
         not_shown=meta.get("missing", {}),
         source={"name": source.name, "sha256": sha256(source), "provenance": sidecar},
     )

@@ -12,8 +12,8 @@ from bench.figures import style
 TITLE = "Each pixel is a weighted average of the data"
 CAPTION = """Rows of A⁻¹, that is A⁻¹e_n, for three pixels of {images} ({dataset}, {setting}; λ = {lmbda}): {pixels}.
 Shown are {window}×{window} pixels around each of the noisy y, the denoised x and the weights; the weights adapt to
-the structure. Their sums over the whole image are {sums}; their inner products with y differ from the pixels of x by
-at most {gap}.{notes}"""
+the structure. Computed on the {reach}×{reach} pixels around each, they sum to {sums}; their inner products with y
+differ from the pixels of x by at most {gap}.{notes}"""
 ALT = "Noisy and denoised surroundings of three pixels, and the averaging weights of each."
 DATA = "castle"
 DECADES = 2.5

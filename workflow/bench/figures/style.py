@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -15,6 +16,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 COLUMN, PAGE = 3.25, 6.75
 """Widths of one column and of the page, in inches."""
+TALLEST = 8.0
+"""Most inches of height: what fits above a caption on the page, so that LaTeX shrinks neither picture nor text."""
 DPI = 200
 SIZE, SMALL = 7.0, 6.5
 """Font sizes in points at print width; nothing is smaller than 6."""
@@ -68,8 +71,15 @@ def context() -> AbstractContextManager[None]:
 
 
 def figure(height: float, width: float = PAGE) -> Figure:
-    """An empty figure, sides in inches."""
-    return Figure(figsize=(width, height), layout="constrained")
+    """An empty figure, sides in inches; it is no higher than a page allows."""
+    return Figure(figsize=(width, min(height, TALLEST)), layout="constrained")
+
+
+def absent(reason: str) -> Figure:
+    """A figure that says why it is none."""
+    made = figure(1.2)
+    made.text(0.5, 0.5, "\n".join(wrap(f"Not drawn: {reason}", 100)), ha="center", va="center", color="#555555")
+    return made
 
 
 def colours(labels: Sequence[str]) -> dict[str, tuple[str, str]]:
