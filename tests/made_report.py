@@ -37,11 +37,7 @@ DOT = """digraph snakemake_dag {
     5 -> 1
 }
 """
-LOG = """step,phase,lr,loss,data,mask_change,tv2,outer,psnr,validation,seconds
-1,0,5e-4,0.4,0.3,0.1,0.1,15,,,1.5
-2,0,4e-4,0.3,0.2,0.1,0.1,16,29.1000,29.1,1.5
-3,1,2e-4,0.2,0.1,0.1,0.1,17,29.3000,29.3,60
-"""
+
 TSV = "s\th:m:s\tmax_rss\tcpu_time\n%s\t0:00:01\t%s\t0.64\n"
 MACHINE = {"device": "GPU A", "driver": "1", "processor": "CPU", "cores": 8, "threads": 4, "torch": "2"}
 
@@ -70,8 +66,6 @@ def make(root: Path) -> Path:
             (root / "figures" / f"{name}.png").write_bytes(png())
     (root / "figures" / "data").mkdir()
     (root / "figures" / "data" / "fig03.json").write_text("{}")
-    (root / "training").mkdir()
-    (root / "training" / "gray.log.csv").write_text(LOG)
     jobs = [("evaluate/a/b/deal", 90.0, "400.5"), ("evaluate/a/b/bm3d", 2.0, "NA"), ("fetch/x", 1.0, "-")]
     for name, seconds, memory in jobs:
         file = root / "benchmarks" / f"{name}.tsv"

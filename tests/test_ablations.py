@@ -268,7 +268,7 @@ def test_the_figure_draws_what_the_table_says(folder: Path, config: Config, tmp_
 def test_the_page_is_made_anew_with_them_but_never_asks_for_them(config: Config) -> None:
     def asked() -> tuple:
         plan = Plan(config)
-        return plan.shown(), plan.tables(), plan.figures()
+        return plan.tables(), plan.figures()
 
     def part() -> str:
         return Plan(config).shown_part("report.css")

@@ -38,7 +38,7 @@ WITHOUT_TORCH = (
     "results",
     "render",
 )
-WITHOUT_TORCH += ("stats", "publish", "search", "tuning_figure", "training_curves", "rulegraph", "latex_text", "paper")
+WITHOUT_TORCH += ("stats", "publish", "search", "tuning_figure", "rulegraph", "latex_text", "paper")
 WITHOUT_TORCH += ("report", "report_tables", "report_record", "ablations")
 DRAWING = sorted((BENCH / "figures").glob("*.py"))
 # Rooms that need it only for some of their work.

@@ -17,7 +17,7 @@ import pytest
 from made_report import DOT, FIGURES, NAMES, NASTY, make
 from made_results import REASON
 
-from bench import report, rulegraph, training_curves
+from bench import report, rulegraph
 from bench.__main__ import main
 from bench.errors import UserError
 from bench.report_record import PNG
@@ -123,8 +123,8 @@ def test_nothing_is_fetched_and_pictures_have_words(page: Element, text: str) ->
     policy = next(meta for meta in page.all("meta") if meta.attributes.get("http-equiv") == "Content-Security-Policy")
     assert policy.attributes["content"].startswith("default-src 'none'; img-src data:;")
     images = list(page.all("img"))
-    assert len(images) == 3 and all(image.attributes["alt"] for image in images)
-    for image in images[:2]:
+    assert len(images) == 2 and all(image.attributes["alt"] for image in images)
+    for image in images:
         assert base64.b64decode(image.attributes["src"].removeprefix("data:image/png;base64,")).startswith(PNG)
 
 
@@ -133,7 +133,7 @@ def test_every_anchor_leads_somewhere_once(page: Element) -> None:
     assert {name: n for name, n in identities.items() if n > 1} == {}
     targets = {link.attributes["href"][1:] for link in page.all("a") if link.attributes["href"].startswith("#")}
     assert targets <= identities.keys()
-    sections = {"summary", *NAMES, "missing", "figures", "training", "runtimes", "workflow", "provenance", *FIGURES}
+    sections = {"summary", *NAMES, "missing", "figures", "runtimes", "workflow", "provenance", *FIGURES}
     assert sections <= {link.attributes["href"][1:] for nav in page.all("nav") for link in nav.all("a")}
 
 
@@ -261,19 +261,6 @@ def test_the_graph_of_a_run_is_read_as_it_was_written() -> None:
 def test_what_is_no_graph_is_refused(dot: str) -> None:
     with pytest.raises(ValueError, match=r"no rules|cycle"):
         rulegraph.draw(dot)
-
-
-def test_training_curves(page: Element, folder: Path) -> None:
-    (figure,) = page.one("training").all("figure")
-    assert "3 steps in 1 min; best validation 29.30 dB, at step 3." in figure.text
-    (image,) = figure.all("img")
-    drawing = base64.b64decode(image.attributes["src"].removeprefix("data:image/svg+xml;base64,"))
-    assert ElementTree.fromstring(drawing).tag.endswith("svg")
-    wrong = folder / "training" / "wrong.csv"
-    for content, complaint in (("step\n1\n", "no column loss"), ("step,phase,loss,psnr,seconds\n", "no steps")):
-        wrong.write_text(content)
-        with pytest.raises(UserError, match=complaint):
-            training_curves.read(wrong)
 
 
 def spoil(folder: Path, name: str, content: bytes | None) -> None:

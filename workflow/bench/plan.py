@@ -113,10 +113,10 @@ class Plan:
         return cfg.digest([layouts.ablations(self.config), built])
 
     def figures(self) -> list[str]:
-        """All figures of the configuration; those of trainings only where the weights are trained."""
+        """All figures of the configuration; those of trainings only where they are to be shown."""
         with ending_in_one_line():
             wanted = [figures.checked(name) for name in self.config.figures.names]
-            if self.config.weights != "train":
+            if not self.config.shows_training():
                 wanted = [name for name in wanted if not figure_data.entry(figures.data_of(name)).trainings]
         return [f"{self.results}/figures/{name}.png" for name in wanted]
 
@@ -185,10 +185,6 @@ class Plan:
         """Digest of the code that draws a figure."""
         with ending_in_one_line():
             return self.code(f"bench.figures.{figures.checked(name)}")
-
-    def shown(self) -> list[str]:
-        """What the report shows besides figures: all tables, and the trainings if they belong to the run."""
-        return [*self.tables(), *(self.trained() if self.config.shows_training() else [])]
 
     def shown_part(self, *templates: str) -> str:
         """Digest of which tables are shown under which titles, and of the files in `workflow/report` that say how.

@@ -18,9 +18,8 @@ import yaml
 from bench import report_record, report_tables, rulegraph
 from bench.errors import UserError
 from bench.files import write_text
-from bench.report_record import Fact
+from bench.report_record import Fact, duration
 from bench.report_tables import VERDICTS, TableView
-from bench.training_curves import duration
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 PAPER = "https://proceedings.mlr.press/v267/pourya25a.html"
@@ -101,7 +100,6 @@ def render(
         said=sum(found.said for table in made for found in table.converged),
         lead=lead(made, facts, yaml.safe_load(config_text) or {}),
         figures=report_record.figures(report_record.figure_files(folder) if figures is None else figures),
-        trainings=report_record.trainings(folder),
         steps=report_record.steps(folder),
         graph=_graph(folder),
         facts=report_record.provenance(shown, report_record.sidecars(folder, shown)),

@@ -1,4 +1,4 @@
-"""What a run left beside its tables: figures, trainings, job times, provenance, read for the report. No torch."""
+"""What a run left beside its tables: figures, job times, provenance, read for the report. No torch."""
 
 import base64
 import csv
@@ -9,12 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import training_curves
 from bench.errors import UserError
 from bench.report_tables import ABLATIONS, TableView
-from bench.training_curves import duration
 
-KINDS = {"gray": "Gray model", "color": "Colour model"}
 SHORT = 12  # digits of a hash as shown; the whole one is in its title
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -102,20 +99,6 @@ def _figure(path: Path) -> FigureView:
 def data_uri(kind: str, content: bytes) -> str:
     """The content itself as an address, so that nothing is fetched."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def trainings(results: Path) -> list[FigureView]:
-    """Loss and validation of the trainings that this results folder holds."""
-    found = []
-    for kind, title in KINDS.items():
-        path = results / "training" / f"{kind}.log.csv"
-        if path.is_file():
-            log = training_curves.read(path)
-            uri = data_uri("image/svg+xml", training_curves.draw(log))
-            alt = f"Two curves over the steps of the training of the {title.lower()}: loss, and validation PSNR."
-            caption = f"{training_curves.summary(log)} A dotted line is a change of phase."
-            found.append(FigureView(f"training-{kind}", title, caption, alt, uri))
-    return found
 
 
 def steps(results: Path) -> list[Step]:
@@ -210,3 +193,11 @@ def _when(records: Sequence[dict[str, Any]]) -> str:
 def _peak(records: Sequence[dict[str, Any]]) -> str:
     peak = max((record.get("peak_memory_bytes") or 0 for record in records), default=0)
     return f"{peak / 2**30:.2f} GiB" if peak else ""
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: 4.2 s, 12 min, 3 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -15,7 +15,7 @@ rule paper:
 
 rule make_report:
     input:
-        shown=plan.shown(),
+        shown=plan.tables(),
         figures=plan.figures(),
     output:
         page=f"{plan.results}/report.html",

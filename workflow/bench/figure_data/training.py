@@ -33,7 +33,12 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         found = read(registry.trained(config, kind).with_suffix(".log.csv"))
         arrays |= {f"{kind}_{name}": values for name, values in found.items()}
         steps = found.get("loss_step", next(iter(found.values())))
-        last.append(f"{kind.replace('color', 'colour')}: {int(steps[-1])} steps")
+        said = f"{kind.replace('color', 'colour')}: {int(steps[-1])} steps"
+        if "validation" in found:
+            mean = found["validation"].mean(1)
+            best = int(mean.argmax())
+            said += f", best mean validation {mean[best]:.2f} dB at step {int(found['validation_step'][best])}"
+        last.append(said)
         for name in found:
             if not name.endswith("_step") and name != "phases" and name not in KNOWN:
                 extra.setdefault(family(name), []).append(name)
