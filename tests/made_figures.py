@@ -52,7 +52,6 @@ def path() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "steps": steps,
         "x": np.stack([(1 - np.exp(-step)) * truth for step in steps]).astype(np.float16),
         "mask": np.stack([1 - 0.8 * truth * (1 - np.exp(-step)) for step in steps]).astype(np.float16),
-        "truth": image()[0],
     }
     return arrays, {"facts": FACTS, "images": ["smooth"], "settings": {}, "missing": {}, "tol": 1e-4}
 

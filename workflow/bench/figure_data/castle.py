@@ -43,7 +43,6 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     columns = averaging_weights(frozen, list(pixels.values()))
     response, mask = frozen.W(x)[0, channels], frozen.m[0, channels]
     arrays = {
-        "truth": item.x[0, 0],
         "noisy": y[0, 0],
         "x": x[0, 0],
         "kernels": torch.from_numpy(filters.effective_kernels(model)[channels, 0]),

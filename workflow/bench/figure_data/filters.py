@@ -45,7 +45,6 @@ def collect(config: Config, kind: str) -> tuple[dict[str, np.ndarray], dict[str,
         "W_mask": effective_kernels(deal, "W_mask").astype(np.float32),
         "response": normal_response(deal),
         "eigenvalues": np.fft.fftshift(found, axes=(0, 1)),
-        "orientation": orientation(kernels),
         **splines(deal),
     }
     paper = kind == "gray" and config.weights == "official"
@@ -78,15 +77,13 @@ def collect(config: Config, kind: str) -> tuple[dict[str, np.ndarray], dict[str,
 
 @torch.no_grad()
 def splines(deal: "DEAL") -> dict[str, np.ndarray]:
-    """φ1 and φ2 on [−4, 4]; clip(φ3(α_c(σ)|t|), 0.01, 1) on [−10, 10], (levels, 128, points); κ on [0, 50]."""
+    """φ1 and φ2 on [−4, 4]; clip(φ3(α_c(σ)|t|), 0.01, 1) on [−10, 10], (levels, 128, points)."""
     exact = torch.float64
     small, wide = (torch.linspace(-end, end, CURVE, dtype=exact) for end in (4, 10))
     levels = torch.tensor(SIGMAS_255, dtype=exact)
-    alpha = deal.alpha(levels / 255)
-    weight = deal.phi3(alpha[:, :, None] * wide).clamp(0.01, 1)
-    sigma = torch.linspace(0, 50, CURVE, dtype=exact)
+    weight = deal.phi3(deal.alpha(levels / 255)[:, :, None] * wide).clamp(0.01, 1)
     found = {"t_small": small, "t_wide": wide, "phi1": deal.phi1(small), "phi2": deal.phi2(small)}
-    found |= {"phi_sigma": weight, "alpha": alpha, "sigma_255": sigma, "kappa": deal.lmbda(sigma / 255)}
+    found["phi_sigma"] = weight
     return {name: value.numpy() for name, value in found.items()}
 
 
@@ -96,7 +93,6 @@ def architecture(deal: "DEAL") -> dict[str, Any]:
         "channels": list(deal.W.channels),
         "kernel": int(deal.W.weights[0].shape[-1]),
         "mask_kernel": int(deal.M2.weight.shape[-1]),
-        "knots": {name: getattr(deal, name).coefficients.shape[1] for name in ("phi1", "phi3", "kappa", "scaling")},
         "parameters": sum(p.numel() for p in deal.parameters()),
     }
 

@@ -100,7 +100,7 @@ def collect(config: Config, name: str) -> tuple[dict[str, np.ndarray], dict[str,
     """The path from x_0 = 0 on the problem `name`.
 
     Arrays: `psnr` (K + 1,), `change` (K,), `steps` (S,) and for these iterates `x` and `mask` (S, H, W) in half
-    precision; `truth` (H, W).
+    precision.
     """
     found = problem(config, name)
     run, item = deal(found), found.items[0]
@@ -112,7 +112,6 @@ def collect(config: Config, name: str) -> tuple[dict[str, np.ndarray], dict[str,
         "steps": np.array(steps),
         "x": np.stack([found.shown(path.iterates[k][0])[0] for k in steps]),
         "mask": np.stack([found.shown(mean_mask(run, item, path.iterates[k]))[0] for k in steps]),
-        "truth": found.shown(item.x[0])[0],
     }
     facts = found.facts() | {"end": end(path), "updates": str(len(path.iterates) - 1)}
     meta = {"facts": facts, "images": [item.image], "settings": solver(config, found.task), "missing": {}}

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from bench.figures import panels, style
 
 TITLE = "Super-resolution, methods compared and five initialisations"
-CAPTION = """Super-resolution of {images} ({dataset}), {setting}. Top: the original, y enlarged, and the methods, with
-PSNR and SSIM and the marked region enlarged. Middle: PSNR of DEAL's iterates from five initialisations x₀; the
-solutions differ by at most {spread}, relatively. Bottom: the initialisations and the mean over the channels of their
-masks M(x₀). DEAL {ends}.{notes}"""
+CAPTION = """Super-resolution of {images} ({dataset}), {setting}; the paper names no image. Top: the original, y
+enlarged, and the methods, with PSNR and SSIM and the marked region enlarged. Middle: PSNR of DEAL's iterates from five
+initialisations x₀; the solutions differ by at most {spread}, relatively. Bottom: the initialisations and the mean over
+the channels of their masks M(x₀). DEAL {ends}.{notes}"""
 ALT = """{images} upsampled by all methods; curves of PSNR from five initialisations that meet at one value; the five
 initial images and their masks."""
 MOST = 6

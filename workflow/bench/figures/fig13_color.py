@@ -9,10 +9,8 @@ from matplotlib.figure import Figure
 from bench.figures import kernel_tiles
 
 TITLE = "Kernels of W, colour model"
-CAPTION = """Impulse responses (25×25) of the 128 channels of W, divided by √L, {kind} model with {weights} weights,
-in the order of the channels: row label plus column label is the channel. One scale for all, ending at the 99.5th
-percentile of the magnitudes; red, green and blue are the three input channels, middle gray is 0."""
-ALT = "128 tiles, each the 25×25 effective kernel of one channel of W."
+CAPTION = kernel_tiles.CAPTION.format(which=kernel_tiles.W, colours=kernel_tiles.RGB)
+ALT = kernel_tiles.ALT.format(which="W")
 DATA = "filters_color"
 
 

@@ -9,10 +9,8 @@ from matplotlib.figure import Figure
 from bench.figures import kernel_tiles
 
 TITLE = "Kernels of W_mask, gray model"
-CAPTION = """Impulse responses (25×25) of the 128 channels of W_mask, as learned, {kind} model with {weights} weights,
-in the order of the channels: row label plus column label is the channel. One scale for all, ending at the 99.5th
-percentile of the magnitudes; middle gray is 0."""
-ALT = "128 tiles, each the 25×25 effective kernel of one channel of W_mask."
+CAPTION = kernel_tiles.CAPTION.format(which=kernel_tiles.W_MASK, colours="")
+ALT = kernel_tiles.ALT.format(which="W_mask")
 DATA = "filters_gray"
 
 

@@ -7,6 +7,12 @@ from matplotlib.figure import Figure
 
 from bench.figures import style
 
+CAPTION = """Impulse responses (25×25) of the 128 channels of {which}, {{kind}} model with {{weights}} weights, in the
+order of the channels: row label plus column label is the channel. One scale for all, ending at the 99.5th percentile of
+the magnitudes; {colours}middle gray is 0."""
+ALT = "128 tiles, each the 25×25 effective kernel of one channel of {which}."
+W, W_MASK = "W, divided by √L", "W_mask, as learned"
+RGB = "red, green and blue are the three input channels, "
 COLUMNS = 16
 PERCENTILE = 99.5
 """Of all magnitudes: where the scale ends, since most of a kernel is far smaller than its middle."""
