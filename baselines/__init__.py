@@ -41,12 +41,11 @@ class Operator(Protocol):
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """A number that may be tuned on validation images: default, bounds, and the scale to search on."""
+    """A number that may be tuned on validation images: default and bounds. Searched by factors, from a default > 0."""
 
     default: float
     low: float
     high: float
-    log: bool = False
 
 
 class Method:
@@ -64,12 +63,16 @@ class Method:
     """Tasks for which there is something to tune; read from the source, so a literal."""
     oracle: ClassVar[bool] = False
     """True: `reconstruct` also gets the keyword `truth`, the image that is looked for."""
+    ranked: ClassVar[bool] = True
+    """False: stands below the methods of a table and is not ranked, as oracles are."""
     batches: ClassVar[bool] = False
     """True: `reconstruct` takes several images of one size at once, and none of them depends on the others."""
     clip: ClassVar[bool] = True
     """False: scored as it is, although the task clips estimates to [0, 1] before scoring."""
     setting: str = ""
     """The setting of the task that this instance is made for, as `single4_pd` of MRI; empty outside the benchmark."""
+    validating: bool = False
+    """True while hyperparameters are searched: authors' looser stopping rules for validation are used then."""
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
@@ -104,12 +107,12 @@ class Method:
         """The estimate of x from y = A x + n.
 
         Args:
-            y: Measurement, (B, C, H, W), float32, on the device given to `setup`.
+            y: Measurement, (B, C, H, W), float32 (MRI: complex64), on the device given to `setup`.
             operator: The forward operator A.
             sigma: Standard deviation of the noise, in the units of y.
             hyperparameters: One value for each name in `hyperparameters`.
 
         Returns:
-            The estimate, (B, C, H', W'), float32, finite. It need not be clipped.
+            The estimate, (B, C, H', W'), real float32 for MRI too, finite. It need not be clipped.
         """
         raise TypeError(f"{type(self).__name__} does not define reconstruct")

@@ -1,5 +1,7 @@
 """What iterative methods need of an operator, and sums over the pixels of each image of a batch."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,11 @@ def squared_norm(operator: Operator, x: Tensor, steps: int = 30) -> float:
     if known is not None:
         return float(known)
     v = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    return power_iteration(lambda v: operator.A_adjoint(operator.A(v)), v, steps)
+
+
+def power_iteration(normal: Callable[[Tensor], Tensor], v: Tensor, steps: int) -> float:
+    """‖A‖² from below, by `steps` applications of v → AᵀAv (`normal`) from v on."""
     for _ in range(steps):
-        v = operator.A_adjoint(operator.A(v / torch.linalg.vector_norm(v)))
+        v = normal(v / torch.linalg.vector_norm(v))
     return float(torch.linalg.vector_norm(v))

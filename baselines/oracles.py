@@ -28,6 +28,7 @@ class Measurement(Method):
     name = "measurement"
     label = "Measurement"
     tasks = ("*",)
+    ranked = False
     clip = False
 
     def reconstruct(self, y: torch.Tensor, operator: Operator, sigma: float) -> torch.Tensor:

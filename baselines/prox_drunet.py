@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from baselines import Hyperparameter, Method, Operator
+from baselines.levels import at_level
 from baselines.networks.drunet import load_prox_drunet
 from baselines.plug_and_play import start
 
@@ -22,6 +23,12 @@ MAX_ITERATIONS = 1000
 TOL = 1e-8  # of the relative change of the Lyapunov function Ψ
 # For super-resolution, by noise level in 0-255 units: λ, and the denoiser's level relative to the noise's.
 SUPERRES = {2.55: (5.0, 2.0), 7.65: (1.5, 1.0), 12.75: (1.0, 0.75)}
+
+
+def superres(sigma_255: float) -> tuple[float, float]:
+    """Super-resolution's λ and relative level, each interpolated between the authors' noise levels."""
+    lmbda, ratio = ({level: pair[i] for level, pair in SUPERRES.items()} for i in (0, 1))
+    return at_level(lmbda, sigma_255), at_level(ratio, sigma_255)
 
 
 class ProxDRUNet(Method):
@@ -44,8 +51,8 @@ class ProxDRUNet(Method):
         if task != "mri":
             return {}
         return {
-            "denoiser_255": Hyperparameter(5.0, 0.5, 50.0, log=True),
-            "lmbda": Hyperparameter(50.0, 0.1, 1e4, log=True),
+            "denoiser_255": Hyperparameter(5.0, 0.5, 50.0),
+            "lmbda": Hyperparameter(50.0, 0.1, 1e4),
         }
 
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
@@ -63,8 +70,7 @@ class ProxDRUNet(Method):
             values = defaults | hyperparameters
             x, lmbda, level = operator.A_adjoint(y), values["lmbda"], values["denoiser_255"] / 255
         else:
-            nearest = min(SUPERRES, key=lambda known: abs(known - 255 * sigma))
-            (x, _), (lmbda, ratio) = start(y, operator), SUPERRES[nearest]
+            (x, _), (lmbda, ratio) = start(y, operator), superres(255 * sigma)
             level = ratio * sigma
         x, iterations, converged = douglas_rachford(x, y, operator, lambda v: self.denoise(v, level), lmbda)
         self.info = {"iterations": iterations, "converged": converged}

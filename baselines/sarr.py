@@ -2,7 +2,8 @@
 
 WCRR gives x¹; a SwinIR network turns it into weights Λ in [0, 1], one image for each filter; then the problem is solved
 once more with ∇R = Wᵀ(Λ ⊙ φ(W x)). The authors fine-tuned the network for MRI on validation images; those weights are
-taken for MRI, as they did. The first stage keeps there the σ to which they had tuned WCRR; λ is shared.
+taken for MRI, as they did. Whether the paper's row has them is not known, so `sarr_plain` does without. The first stage
+keeps there the σ to which they had tuned WCRR; λ is shared.
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from baselines import Hyperparameter, Method, Operator
-from baselines.networks.crr import RidgeRegulariser
+from baselines.networks.crr import RidgeRegulariser, load_ridge
 from baselines.networks.readers import read_pth, read_state_dict
 from baselines.networks.swinir import SwinIR, load_swinir
 from baselines.wcrr import denoise, sagd, starting_point
@@ -51,19 +52,19 @@ class SARR(Method):
         if task != "mri":
             return {}
         lmbda, level = self._tuned
-        return {"lmbda": Hyperparameter(lmbda, 1e-6, 10, log=True), "sigma_255": Hyperparameter(level, 0.1, 50)}
+        return {"lmbda": Hyperparameter(lmbda, 1e-6, 10), "sigma_255": Hyperparameter(level, 0.1, 50)}
 
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
         """Load both regularisers and the network."""
         super().setup(task, sigma, weights, device)
         self.task = task
         plain, path = (weights[name] for name in self.weights_for(task, sigma))
-        self.first = RidgeRegulariser(read_state_dict(plain), True, device)
+        self.first = load_ridge(read_state_dict(plain), plain, True, device)
         found = read_pth(path)
         for key in ("state_dict", "state_dict_mask"):
             if key not in found:
                 raise ValueError(f"{path}: has no entry '{key}'")
-        self.second = RidgeRegulariser(found["state_dict"], True, device)
+        self.second = load_ridge(found["state_dict"], path, True, device)
         self.network = load_swinir(found["state_dict_mask"], path).to(device)
 
     @property
@@ -98,3 +99,15 @@ class SARR(Method):
             x, after, converged = denoise(y, masked, two.mu)
         self.info = {"iterations": before + after, "converged": converged}
         return x
+
+
+class SARRPlain(SARR):
+    """MRI with the mask network as it was trained for denoising; its tuning starts from SARR's values."""
+
+    name = "sarr_plain"
+    label = "SARR (not fine-tuned)"
+    tasks = ("mri",)
+
+    def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
+        """Those for denoising."""
+        return ("wcrr", "sarr")

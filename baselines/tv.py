@@ -67,9 +67,9 @@ class TV(Method):
     tasks = ("denoise_gray", "denoise_color", "superres_color", "deblur_gray", "mri")
 
     def hyperparameters_for(self, task: str, sigma: float) -> Mapping[str, Hyperparameter]:
-        """λ, on a logarithmic scale; its default grows with the noise, but for MRI."""
+        """λ; its default grows with the noise, but for MRI."""
         start = 0.65 * sigma if task.startswith("denoise") else MRI_START if task == "mri" else 3 * sigma**2
-        return {"lmbda": Hyperparameter(start, min(1e-6, start), max(1.0, start), log=True)}
+        return {"lmbda": Hyperparameter(start, min(1e-6, start), max(1.0, start))}
 
     def reconstruct(self, y: Tensor, operator: Operator, sigma: float, *, lmbda: float) -> Tensor:
         """The minimiser; every image of a batch stops for itself."""

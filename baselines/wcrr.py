@@ -12,7 +12,7 @@ from torch import Tensor
 
 from baselines import Hyperparameter, Method, Operator
 from baselines.linear import dot, norm, relative_change, squared_norm
-from baselines.networks.crr import RidgeRegulariser
+from baselines.networks.crr import RidgeRegulariser, load_ridge
 from baselines.networks.readers import read_state_dict
 
 Gradient = Callable[[Tensor], Tensor]
@@ -25,6 +25,7 @@ MRI_TUNED = {
 }
 """Setting of MRI → (λ, σ in 0-255 units), tuned on validation images by Neumayer and Altekrüger (2024)."""
 DEBLUR_LEVEL = 15.0
+MOST, MOST_VALIDATING = 4000, 3000  # steps of SAGD on test images and on validation images
 
 
 def starting_point(task: str, sigma: float, setting: str = "") -> tuple[float, float] | None:
@@ -77,7 +78,7 @@ def sagd(
     lmbda: float,
     start: Tensor | None = None,
     tol: float = 5e-6,
-    most: int = 4000,
+    most: int = MOST,
 ) -> tuple[Tensor, int, bool]:
     """argmin ½‖Ax − y‖² + λR(x) over x ≥ 0, from `start` (by default Aᵀy); arguments and results as of `denoise`.
 
@@ -124,24 +125,21 @@ class WCRR(Method):
 
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
         """One model for all noise levels and tasks."""
-        return ("wcrr",)
+        return (self.name,)
 
     def hyperparameters_for(self, task: str, sigma: float) -> Mapping[str, Hyperparameter]:
         """None for denoising; else λ and the noise level that R is for, in 0-255 units."""
         if (start := starting_point(task, sigma, self.setting)) is None:
             return {}
         lmbda, level = start
-        return {"lmbda": Hyperparameter(lmbda, 1e-6, 10, log=True), "sigma_255": Hyperparameter(level, 0.1, 50)}
+        return {"lmbda": Hyperparameter(lmbda, 1e-6, 10), "sigma_255": Hyperparameter(level, 0.1, 50)}
 
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
         """Load the regulariser and find ‖W‖."""
         super().setup(task, sigma, weights, device)
         self.task = task
         (name,) = self.weights_for(task, sigma)
-        try:
-            self.regulariser = RidgeRegulariser(read_state_dict(weights[name]), self.weakly_convex, device)
-        except ValueError as error:
-            raise ValueError(f"{weights[name]}: {error}") from None
+        self.regulariser = load_ridge(read_state_dict(weights[name]), weights[name], self.weakly_convex, device)
 
     def reconstruct(
         self,
@@ -158,7 +156,8 @@ class WCRR(Method):
         if (start := starting_point(self.task, sigma, self.setting)) is not None:
             r = self.regulariser.at(start[1] if sigma_255 is None else sigma_255)
             strength = start[0] if lmbda is None else lmbda
-            x, iterations, converged = sagd(y, operator, r.gradient, r.mu, strength)
+            most = MOST_VALIDATING if self.validating else MOST
+            x, iterations, converged = sagd(y, operator, r.gradient, r.mu, strength, most=most)
         else:
             r = self.regulariser.at(sigma * 255)
             x, iterations, converged = denoise(y, r.gradient, r.mu)
@@ -167,18 +166,8 @@ class WCRR(Method):
 
 
 class CRR(WCRR):
-    """The convex ridge regulariser, of the same architecture and training."""
+    """The convex ridge regulariser, of the same architecture and training; its tuning starts from the same values."""
 
     name = "crr"
     label = "CRR"
-    tasks = ("denoise_gray", "deblur_gray", "mri")
-    tuned_tasks = ("deblur_gray", "mri")
     weakly_convex = False
-
-    def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
-        """One model for all noise levels and tasks."""
-        return ("crr",)
-
-    def hyperparameters_for(self, task: str, sigma: float) -> Mapping[str, Hyperparameter]:
-        """Those of WCRR, from the same values on."""
-        return super().hyperparameters_for(task, sigma)

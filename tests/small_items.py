@@ -19,9 +19,9 @@ NO_DATA: dict[str, dict[str, Any]] = {
 
 
 def image(channels: int) -> np.ndarray:
-    """A smooth image with an edge, (C, 24, 32)."""
-    rows, columns = np.mgrid[0:24, 0:32]
-    base = 0.5 + 0.3 * np.sin(rows / 5) * np.cos(columns / 7) + 0.2 * (columns > 15)
+    """A smooth image with an edge, (C, 48, 48)."""
+    rows, columns = np.mgrid[0:48, 0:48]
+    base = 0.5 + 0.3 * np.sin(rows / 5) * np.cos(columns / 7) + 0.2 * (columns > 23)
     return np.stack([np.clip(base * (1 - 0.2 * c), 0, 1) for c in range(channels)]).astype(np.float32)
 
 
@@ -29,7 +29,7 @@ def sample() -> Sample:
     """An MRI sample of the image above: three coils, every second column and the central ones."""
     x = image(1)[0] / image(1).max()
     maps = phantom.sensitivities(*x.shape, 3, np.random.RandomState(0)).astype(np.complex64)
-    columns = np.fft.ifftshift((np.arange(32) % 2 == 0) | (abs(np.arange(32) - 16) < 4))
+    columns = np.fft.ifftshift((np.arange(48) % 2 == 0) | (abs(np.arange(48) - 24) < 6))
     mask = np.broadcast_to(columns, x.shape).astype(np.uint8)
     return Sample("smooth", "pd", "test", "phantom", x, maps, {"single4": mask, "multi8": mask})
 

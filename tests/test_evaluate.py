@@ -190,6 +190,29 @@ def test_missing_weights_leave_a_header_and_the_reason(config: Config) -> None:
     assert "gray.safetensors: not trained yet" in sidecar(config, "deal")["missing"]
 
 
+def test_weights_that_cannot_be_read_leave_an_empty_cell(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The published file may not be what was expected: the table is made all the same, and says so."""
+    wrong = Path(config.cache) / "drunet.pth"
+    wrong.parent.mkdir(parents=True)
+    torch.save({"m_tail.weight": torch.zeros(1)}, wrong)
+    monkeypatch.setattr(registry, "locate", lambda name, config: wrong)
+    assert run(config, "drunet") == []
+    reason = sidecar(config, "drunet")["missing"]
+    assert reason.startswith("weights drunet_gray cannot be used: ValueError: ") and "drunet.pth" in reason
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.bool, torch.int64])
+def test_only_real_numbers_are_scored(config: Config, double: Double, dtype: torch.dtype) -> None:
+    double.result = lambda y: y.to(dtype)
+    with pytest.raises(UserError, match=rf"bm3d returned {dtype} for image .*, expected real numbers, float32"):
+        run(config)
+
+
+def test_an_estimate_with_a_graph_is_scored(config: Config, double: Double) -> None:
+    double.result = lambda y: y.clone().requires_grad_()
+    assert len(run(config)) > 0
+
+
 def test_a_list_of_weights_made_for_fewer_settings_is_made_again(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

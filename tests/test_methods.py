@@ -83,7 +83,6 @@ def test_description(name: str, config: Config) -> None:
     for key, p in method.hyperparameters.items():
         assert isinstance(p, Hyperparameter), key
         assert p.low <= p.default <= p.high, key
-        assert not p.log or p.low > 0, key
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
@@ -96,7 +95,6 @@ def test_hyperparameters_are_declared(name: str, task: str, config: Config) -> N
         assert len(found) <= 2, "the grid search takes two at most"
         for key, p in found.items():
             assert 0 <= p.low <= p.default <= p.high and p.default > 0, f"{key}: the search multiplies"
-            assert not p.log or p.low > 0, key
 
 
 @pytest.mark.parametrize(("name", "task"), PAIRS)
@@ -114,7 +112,7 @@ def test_reconstruction(name: str, task: str, config: Config) -> None:
     given = item.y.clone()
     estimate = run(method, item.y, item)
     assert torch.equal(item.y, given), "the measurement was changed in place"
-    assert (estimate.shape, estimate.dtype) == (item.x.shape, torch.float32)
+    assert (estimate.shape, estimate.dtype, estimate.device) == (item.x.shape, torch.float32, item.y.device)
     assert torch.isfinite(estimate).all()
     assert torch.equal(run(method, item.y, item), estimate), "two calls, two results"
     iterations, converged = method.info.get("iterations"), method.info.get("converged")
@@ -136,14 +134,14 @@ def test_a_batch_is_its_images_one_by_one(name: str, task: str, config: Config) 
         assert torch.allclose(both[row : row + 1], run(method, y, item), atol=2e-2), "images of a batch mix"
 
 
-@pytest.mark.parametrize("name", [m for m in METHODS if m not in ("truth", "measurement", "deal")])
-@pytest.mark.parametrize("task", [t for t in tasks.TASKS if t.startswith("denoise")])
-def test_baselines_denoise(name: str, task: str, config: Config) -> None:
-    if not registry.entry(name).serves(task):
-        return
+@pytest.mark.parametrize(("name", "task"), [pair for pair in PAIRS if pair[0] not in ("truth", "measurement", "deal")])
+def test_a_baseline_improves_on_its_input(name: str, task: str, config: Config) -> None:
+    """Denoising halves the squared error of y at least; elsewhere the estimate is nearer than Aᵀy or y is."""
     method, item = ready(name, task, config)
+    measured, _ = ready("measurement", task, config)
+    start = (run(measured, item.y, item) - item.x).square().mean()
     error = (run(method, item.y, item).clamp(0, 1) - item.x).square().mean()
-    assert error < 0.5 * (item.y - item.x).square().mean()
+    assert error < (0.5 if task.startswith("denoise") else 1.0) * start
 
 
 def test_oracles(config: Config) -> None:

@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import baselines.pnp_dncnn
 import baselines.prox_drunet
 from baselines.dpir import DPIR, DPIRFFDNet
 from baselines.ircnn import IRCNN
 from baselines.networks.drunet import DRUNet, GradientStep
 from baselines.networks.ircnn import IRCNNSet
 from baselines.plug_and_play import INVERSE, dpir, half_quadratic_splitting, posed, schedule, start
-from baselines.pnp_dncnn import PnPDnCNNPlain, fista
-from baselines.prox_drunet import ProxDRUNet, douglas_rachford
+from baselines.pnp_dncnn import PnPDnCNN, PnPDnCNN5, PnPDnCNNPlain, fista
+from baselines.prox_drunet import ProxDRUNet, douglas_rachford, superres
 from bench import datasets, metrics
 from deal.operators import MRI, Blur, Downsampling, Identity
 
@@ -165,6 +166,18 @@ def test_fista_reports_that_it_did_not_converge() -> None:
     assert torch.isfinite(x).all()
 
 
+def test_fista_finds_the_norm_that_the_operator_does_not_know() -> None:
+    class Twice:
+        def A(self, x: Tensor) -> Tensor:
+            return 2 * x
+
+        A_adjoint = A
+
+    x, _, converged = fista(2 * picture(1, 16), Twice(), lambda v: v, 0.5, 1.0, 1e-6, 100)
+    assert converged
+    torch.testing.assert_close(x, picture(1, 16), atol=1e-5, rtol=0)
+
+
 def real(mirror: Path, name: str) -> dict[str, Path]:
     (file,) = datasets.get(name).files
     return {name: file.path(mirror)}
@@ -253,6 +266,28 @@ def test_prox_drunet_serves_its_tasks(task: str, prox_drunet: ProxDRUNet) -> Non
         assert prox_drunet.info == {"iterations": 4, "converged": False}
 
 
+def test_prox_drunet_between_its_noise_levels() -> None:
+    """λ and the relative level are straight lines between the authors' noise levels, all on logarithmic scales."""
+    known = {2.55: (5.0, 2.0), 7.65: (1.5, 1.0), 12.75: (1.0, 0.75)}
+    assert {255 * (level / 255): superres(255 * (level / 255)) for level in known} == known
+    assert superres(math.sqrt(2.55 * 7.65)) == pytest.approx((math.sqrt(5.0 * 1.5), math.sqrt(2.0 * 1.0)))
+    assert superres(0.0) == known[2.55] and superres(50.0) == known[12.75]
+    before, after = superres(7.649), superres(7.651)
+    assert before == pytest.approx(after, rel=1e-3), "no jump halfway or at a known level"
+
+
+def test_prox_drunet_tells_the_denoiser_the_interpolated_level(
+    prox_drunet: ProxDRUNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    x, sigma = picture(3, 24), 5 / 255
+    operator = Downsampling(gaussian(1.0), 2, x.shape)
+    prox_drunet.setup("superres_color", sigma, {"prox_drunet": Path("unused")}, CPU)
+    monkeypatch.setattr(prox_drunet, "denoise", lambda v, level: asked.append(level) or (v, torch.zeros(1)))
+    prox_drunet.reconstruct(operator.A(x), operator, sigma)
+    assert set(asked) == {superres(5.0)[1] * sigma}
+
+
 def test_gray_images_are_given_in_three_equal_channels(prox_drunet: ProxDRUNet) -> None:
     prox_drunet.setup("denoise_gray", 0.1, {"prox_drunet": Path("unused")}, CPU)
     y = picture(1, 16)
@@ -277,6 +312,24 @@ def test_pnp_on_the_plain_dncnn_reconstructs_mri(mirror: Path) -> None:
         assert torch.equal(z, method.reconstruct(y, operator, 0.002, relaxation=0.03, step=1.0))
     assert (z.shape, z.dtype) == (x.shape, torch.float32)
     assert psnr(z, x) > psnr(operator.A_adjoint(y), x) + 1
+
+
+def test_pnp_stops_sooner_on_validation_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = []
+    monkeypatch.setattr(baselines.pnp_dncnn, "fista", lambda *given: rules.append(given[-2:]) or (given[0], 1, True))
+    for kind in (PnPDnCNN, PnPDnCNN5, PnPDnCNNPlain):
+        method = kind()
+        method.network = None
+        for validating in (False, True):
+            method.validating = validating
+            method.reconstruct(picture(1, 16), Identity(), 0.002, relaxation=0.03, step=1.0)
+    assert rules == [(5e-7, 10000), (1e-5, 2000)] * 2 + [(1e-5, 2000)] * 2
+
+
+def test_pnp_has_a_network_for_each_of_two_noise_levels() -> None:
+    assert PnPDnCNN().weights_for("mri", 0.002) == ("dncnn_realsn_15",)
+    assert PnPDnCNN5().weights_for("mri", 0.002) == ("dncnn_realsn_5",)
+    assert PnPDnCNNPlain().weights_for("mri", 0.002) == ("dncnn_plain_15",)
 
 
 @pytest.mark.parametrize(

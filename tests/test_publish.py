@@ -10,7 +10,7 @@ from made_results import REASON, Maker, seal
 
 from bench import configfile
 from bench.__main__ import main
-from bench.config import Config
+from bench.config import Config, evaluation_part
 from bench.errors import UserError
 from bench.publish import publish
 from bench.results import Result
@@ -103,6 +103,38 @@ def test_nothing_is_written_of_what_cannot_be_published(tmp_path: Path) -> None:
     assert not (tmp_path / "all").exists()
     seal(path)
     assert publish(part, tmp_path / "all", REFERENCE).is_file(), "fewer images are no other experiment"
+
+
+def test_results_are_held_against_what_they_were_computed_for(tmp_path: Path, capsys) -> None:
+    """The sidecar counts, not the configuration that happens to be given; fewer settings are no other experiment."""
+    maker, few = run(tmp_path / "run", tasks={"denoise_gray": {"sigmas_255": [5]}})
+    part = evaluation_part(few, "denoise_gray", "sigma5", "deal")
+    maker.put("denoise_gray", "sigma5", "deal", [38.0], config=part, weights={"deal_gray": "a"})
+    publish(few, tmp_path / "all", REFERENCE)
+    maker.put("denoise_gray", "sigma5", "deal", [39.0], config={**part, "solver": {"tol": 0.1}}, weights={})
+    publish(few, tmp_path / "all", REFERENCE)
+    printed = capsys.readouterr().out
+    assert 'deal.csv: weights was {"deal_gray": "a"}, is now {}' in printed and '"tol": 0.1' in printed
+    before = contents(tmp_path / "all")
+    maker.put("denoise_gray", "sigma5", "deal", [40.0], config={**part, "seed": 7})
+    with pytest.raises(UserError, match=r"denoise_gray\.seed is 7 in this run and 0 in the reference"):
+        publish(few, tmp_path / "all", REFERENCE)
+    maker, config = run(tmp_path / "other")
+    maker.put("denoise_gray", "sigma50", "deal", [25.0])
+    with pytest.raises(UserError, match="the reference has no setting sigma50, only sigma5, sigma15, sigma25"):
+        publish(config, tmp_path / "all", REFERENCE)
+    assert contents(tmp_path / "all") == before
+
+
+def test_a_damaged_manifest_stops_it_before_anything_is_written(tmp_path: Path) -> None:
+    maker, config = run(tmp_path / "run")
+    maker.put("denoise_gray", "sigma5", "deal", [38.0])
+    publish(config, tmp_path / "all", REFERENCE).write_text("{")
+    maker.put("denoise_gray", "sigma5", "deal", [39.0])
+    before = contents(tmp_path / "all")
+    with pytest.raises(UserError, match=r"manifest\.json: is no list of tables"):
+        publish(config, tmp_path / "all", REFERENCE)
+    assert contents(tmp_path / "all") == before
 
 
 def test_a_damaged_file_among_those_published_stops_it_first(tmp_path: Path) -> None:

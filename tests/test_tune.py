@@ -29,7 +29,7 @@ class Smooth(Method):
     name = "bm3d"
     label = "Smooth"
     tasks = (TASK, "denoise_color")
-    hyperparameters: ClassVar = {"width": Hyperparameter(0.2, 0.01, 40.0, log=True)}
+    hyperparameters: ClassVar = {"width": Hyperparameter(0.2, 0.01, 40.0)}
     calls: list[dict[str, float]]
     killed_at: int | None = None
     diverges_above = math.inf
@@ -213,6 +213,23 @@ def test_missing_weights_are_the_reason(config: Config) -> None:
     tune.tune(config, "deblur_gray", "k17_sigma2.55", "deal", output)
     assert output.read_text() == "evaluation,lmbda,sigma_255,psnr,images,seconds\n"
     assert "gray.safetensors: not trained yet" in json.loads(output.with_suffix(".json").read_text())["missing"]
+
+
+def test_weights_that_cannot_be_read_are_the_reason_and_no_evaluation_fails(
+    config: Config, smooth: Smooth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(*_: object) -> None:
+        raise ValueError("w.pth: m_head.weight is missing")
+
+    monkeypatch.setattr(smooth, "setup", unreadable)
+    found = {"w": {"path": "w.pth", "sha256": "0"}}
+    monkeypatch.setattr(tune, "obstacle", lambda *_: (None, found))
+    monkeypatch.setattr(evaluate, "obstacle", lambda *_: (None, found))
+    rows, about = run(config)
+    assert rows == [] and about["missing"] == "weights w cannot be used: ValueError: w.pth: m_head.weight is missing"
+    output = Path(config.results) / "evaluate" / TASK / SETTING / "bm3d.csv"
+    evaluate.evaluate(config.model_copy(update={"hyperparameters": "tuned"}), TASK, SETTING, "bm3d", output)
+    assert json.loads(output.with_suffix(".json").read_text())["missing"] == about["missing"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The variational methods on small problems: solutions, batches, improvement."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ from scipy.stats import multivariate_normal
 from skimage.restoration import denoise_tv_chambolle
 from test_regularisers import random_state, stored, swinir_state
 
-from baselines import Method, epll, safi, sarr, tv
+from baselines import Method, epll, safi, sarr, tv, wcrr
 from baselines.fdn import FDN
 from baselines.linear import squared_norm
 from baselines.networks import crr
 from baselines.networks.readers import read_state_dict
 from baselines.networks.safi import Filters
 from baselines.wcrr import CRR, WCRR, denoise, sagd
-from bench import epll_prior
+from bench import epll_prior, registry
+from bench.config import Config
 from deal.operators import Blur, Identity
 
 
@@ -76,6 +78,18 @@ def test_wcrr_deblurs(mirror: Path) -> None:
     x = method.reconstruct(y, operator, sigma)
     assert psnr(x, truth) > psnr(y, truth) + 1.5
     assert x.min() >= 0
+
+
+@pytest.mark.parametrize("kind", [WCRR, CRR])
+def test_ridge_regularisers_stop_sooner_on_validation_images(kind: type[WCRR], monkeypatch: pytest.MonkeyPatch) -> None:
+    caps = []
+    monkeypatch.setattr(wcrr, "sagd", lambda y, *given, most: caps.append(most) or (y, 1, True))
+    method = kind()
+    method.task, method.regulariser = "mri", crr.RidgeRegulariser(random_state(), weakly_convex=True, norm=1e4)
+    for validating in (False, True):
+        method.validating = validating
+        method.reconstruct(picture(16), Identity(), 0.002)
+    assert caps == [4000, 3000]
 
 
 def test_both_solvers_reach_the_stationary_point() -> None:
@@ -206,12 +220,62 @@ def test_safi_runs_on_a_file_of_its_layout(tmp_path: Path, short: None) -> None:
     assert method.unavailable("denoise_gray", 20 / 255) and method.weights_for("mri", 0.002) == ("safi_15",)
 
 
+def test_safi_sums_the_steps_of_its_problems(tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dual steps for denoising, FISTA's otherwise; converged only if no problem hit its cap."""
+    method, sigma = safi.SAFI(), 15 / 255
+    weights, y = {"safi_15": stand_in_safi(tmp_path)}, noisy(picture(16), sigma)
+    for task, steps in (("denoise_gray", 8), ("mri", 12)):
+        method.setup(task, sigma, weights, torch.device("cpu"))
+        monkeypatch.setattr(safi, "TOLERANCES", (1e-9,) * 3)
+        method.reconstruct(y, Identity(), sigma, lmbda=1e-3)
+        assert method.info == {"iterations": 3 * steps, "converged": False}
+        monkeypatch.setattr(safi, "TOLERANCES", (1.0, 1e-9, 1.0))
+        method.reconstruct(y, Identity(), sigma, lmbda=1e-3)
+        early = method.info["iterations"] - steps
+        assert method.info["converged"] is False and 0 < early <= 2 * steps
+        monkeypatch.setattr(safi, "TOLERANCES", (1.0,) * 3)
+        method.reconstruct(y, Identity(), sigma, lmbda=1e-3)
+        assert method.info == {"iterations": 3 * early // 2, "converged": True}
+
+
+def test_safi_stops_sooner_on_validation_images(tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (safi.OUTER_STEPS, safi.VALIDATION_STEPS) == (12, 500)
+    monkeypatch.setattr(safi, "VALIDATION_STEPS", 6)
+    monkeypatch.setattr(safi, "TOLERANCES", (1e-9,))
+    method = safi.SAFI()
+    method.setup("mri", 0.002, {"safi_15": stand_in_safi(tmp_path)}, torch.device("cpu"))
+    for validating, steps in ((False, 12), (True, 6)):
+        method.validating = validating
+        method.reconstruct(noisy(picture(16), 15 / 255), Identity(), 0.002, lmbda=1e-3)
+        assert method.info == {"iterations": steps, "converged": False}
+
+
+@pytest.mark.parametrize(("kind", "tuned"), [(safi.SAFI, safi.SAFI_TUNED), (safi.MMR, safi.MMR_TUNED)])
+def test_safi_starts_between_the_known_noise_levels(kind: type[safi.SAFI], tuned: dict[int, float]) -> None:
+    def start(sigma_255: float) -> float:
+        return kind().hyperparameters_for("denoise_gray", sigma_255 / 255)["lmbda"].default
+
+    assert {level: start(level) for level in (5, 15, 25)} == tuned
+    assert start(math.sqrt(5 * 15)) == pytest.approx(math.sqrt(tuned[5] * tuned[15]))
+    assert tuned[15] < start(20) < tuned[25]
+    assert (start(1), start(0), start(60)) == (tuned[5], tuned[5], tuned[25])
+
+
+def test_safi_starts_on_mri_where_its_authors_did() -> None:
+    found = {}
+    for setting in ("single4_pd", "single4_pdfs", "multi8_pd", "multi8_pdfs"):
+        method = safi.SAFI()
+        method.setting = setting
+        found[setting] = method.hyperparameters_for("mri", 0.002)["lmbda"].default
+    assert found == {"single4_pd": 5e-6, "single4_pdfs": 1.7208e-5, "multi8_pd": 5e-6, "multi8_pdfs": 5e-6}
+
+
 def test_safi_dual_solver_reaches_the_minimum(tmp_path: Path) -> None:
     """At the solution of min ½‖x − y‖² + λ‖Λ W x‖₁ no small step in any direction lowers the value."""
     model = safi.SafiModel(read_state_dict(stand_in_safi(tmp_path)))
     y, bound = 0.3 + 0.4 * picture(12), 2e-2
     mask = model.mask(y)
-    x = safi.prox(model, y, y, mask, bound, 0.9 / model.filters.squared_norm(16, 30), 300, 1e-8)
+    x, _, _ = safi.prox(model, y, y, mask, bound, 0.9 / model.filters.squared_norm(16, 30), 300, 1e-8)
 
     def value(image: torch.Tensor) -> float:
         penalty = (mask * model.filters(image)).double().abs().sum()
@@ -231,8 +295,8 @@ def test_mmr_denoises(mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert psnr(x, truth) > psnr(y, truth) + 5
 
 
-def test_mmr_solves_other_problems(mirror: Path, short: None) -> None:
-    """A blur stands in for MRI, whose operator takes no part in the algorithm."""
+def test_published_filters_solve_other_problems(mirror: Path, short: None) -> None:
+    """SAFI's outer loop, on the filters of MMR, which are to be had; a blur stands in for MRI."""
     truth, operator = picture(16), gaussian_blur(5, 1.0)
     method, y = ready(safi.MMR(), "mri", 0.002, mirror), noisy(operator.A(truth), 0.002)
     x = method.reconstruct(y, operator, 0.002, lmbda=1e-5)
@@ -263,6 +327,27 @@ def test_sarr_without_its_parts_is_refused(tmp_path: Path, mirror: Path) -> None
     with pytest.raises(ValueError, match=r"x\.pth: has no entry 'state_dict_mask'"):
         weights = {"wcrr": stored("wcrr", mirror), "sarr": tmp_path / "x.pth"}
         sarr.SARR().setup("denoise_gray", 0.1, weights, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("broken", ["wcrr", "sarr"])
+def test_sarr_names_the_file_that_does_not_fit(broken: str, tmp_path: Path) -> None:
+    whole, lacking = random_state(), random_state()
+    del lacking["mu_"]
+    torch.save({"state_dict": lacking if broken == "wcrr" else whole}, tmp_path / "wcrr.pth")
+    parts = {"state_dict": lacking if broken == "sarr" else whole, "state_dict_mask": swinir_state()}
+    torch.save(parts, tmp_path / "sarr.pth")
+    weights = {name: tmp_path / f"{name}.pth" for name in ("wcrr", "sarr")}
+    with pytest.raises(ValueError, match=rf"{broken}\.pth: the checkpoint has no tensor 'mu_'"):
+        sarr.SARR().setup("denoise_gray", 0.1, weights, torch.device("cpu"))
+
+
+def test_sarr_without_the_fine_tuning() -> None:
+    plain = registry.create("sarr_plain", Config(), "multi8_pd")
+    assert registry.entry("sarr_plain").tasks == ("mri",) and registry.entry("sarr_plain").tunes("mri")
+    assert plain.weights_for("mri", 0.002) == ("wcrr", "sarr")
+    tuned = registry.create("sarr", Config(), "multi8_pd")
+    assert tuned.weights_for("mri", 0.002) == ("wcrr", "sarr_mri")
+    assert plain.hyperparameters_for("mri", 0.002) == tuned.hyperparameters_for("mri", 0.002)
 
 
 @pytest.fixture(scope="module")

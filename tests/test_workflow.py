@@ -414,7 +414,7 @@ class Blend(Method):
     name = "blend"
     label = "Blend"
     tasks = ("denoise_gray", "denoise_color")
-    hyperparameters: ClassVar = {"weight": Hyperparameter(0.9, 0.01, 1.0, log=True)}
+    hyperparameters: ClassVar = {"weight": Hyperparameter(0.9, 0.01, 1.0)}
     tuned_tasks = ("denoise_gray",)
 
     def reconstruct(self, y, operator, sigma, *, weight):

@@ -7,10 +7,13 @@ e^μ-Lipschitz. σ is in 0-255 units.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from baselines.linear import power_iteration
 
 RANGE = 0.1  # the knots of φ± are uniform on [−0.1, 0.1]
 SIGMAS_255 = (0.0, 30.0)  # those of the scales on [0, 30]
@@ -85,11 +88,7 @@ class RidgeRegulariser:
         """
         x = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0)).to(self.kernels[0].device)
         adjoint = _flipped(self.kernels)
-        norm = x.norm()
-        for _ in range(steps):
-            x = _chain(_chain(x / norm, self.kernels), adjoint)
-            norm = x.norm()
-        return float(norm)
+        return power_iteration(lambda v: _chain(_chain(v, self.kernels), adjoint), x, steps)
 
     def at(self, sigma_255: float) -> "RidgeRegulariser":
         """Fix the noise level that the scales s_c are for. The scales and L move into the kernels."""
@@ -116,6 +115,16 @@ class RidgeRegulariser:
             for term in terms[1:]:
                 part.add_(term)
         return t
+
+
+def load_ridge(
+    state: Mapping[str, Tensor], path: Path, weakly_convex: bool, device: torch.device | str
+) -> RidgeRegulariser:
+    """The regulariser of a checkpoint's `state_dict`; a ValueError names its file, `path`."""
+    try:
+        return RidgeRegulariser(state, weakly_convex, device)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _chain(x: Tensor, kernels: list[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import deal
 from baselines import Hyperparameter, Method, Operator
 from bench.config import Solver
+from bench.errors import UserError
 from bench.registry import deal_kind
 from deal.defaults import MASK_SIGMA, MRI_LAMBDA, paper_lambda
 
@@ -42,16 +43,19 @@ class Deal(Method):
         problem = task.partition("_")[0]
         default = MRI_LAMBDA if problem == "mri" else paper_lambda(problem, 255 * sigma)[0]
         return {
-            "lmbda": Hyperparameter(default, 1e-5, 100.0, log=True),
-            "sigma_255": Hyperparameter(MASK_SIGMA, 0.5, 50.0, log=True),
+            "lmbda": Hyperparameter(default, 1e-5, 100.0),
+            "sigma_255": Hyperparameter(MASK_SIGMA, 0.5, 50.0),
         }
 
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
-        """Load the model; MRI alone is not clipped."""
+        """Load the model, a UserError where its file is damaged; MRI alone is not clipped."""
         super().setup(task, sigma, weights, device)
         self.options = self.solver.for_task(task)
         self.clip_estimate = task != "mri"
-        self.model = deal.load(weights[f"deal_{deal_kind(task)}"], device=device)
+        try:
+            self.model = deal.load(weights[f"deal_{deal_kind(task)}"], device=device)
+        except deal.WeightsError as error:  # the user's own choice, which no empty cell is to hide
+            raise UserError(str(error)) from None
 
     def parameters(self) -> dict[str, Any]:
         """The solver's settings."""

@@ -5,6 +5,7 @@
 """
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import yaml
 from pydantic import Field, model_validator
 
 from bench.errors import UserError
@@ -21,8 +23,20 @@ from bench.figure_config import Figures
 from bench.sections import Count, CountPair, Pair, Positive, Section
 
 WEIGHTS = ("train", "released", "official")
-METHODS = ["truth", "measurement", "bm3d", "epll", "tv", "wcrr", "sarr", "safi", "fdn", "pnp_dncnn"]
-METHODS += ["ircnn", "dpir", "dpir_ffdnet", "prox_drunet", "dncnn", "ffdnet", "drunet", "deal"]
+SHIPPED = Path(__file__).parents[2] / "config.yaml"
+
+
+@functools.cache
+def _methods() -> tuple[str, ...]:
+    """Those of config.yaml, the one place that lists them; without it, as where the package is installed alone, few."""
+    if not SHIPPED.is_file():
+        return "truth", "measurement", "deal"
+    try:
+        return tuple(yaml.safe_load(SHIPPED.read_text(encoding="utf-8"))["methods"])
+    except (yaml.YAMLError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{SHIPPED}: lists no methods ({type(error).__name__}); it is the list where no other is given"
+        ) from None
 
 
 class Phase(Section):
@@ -597,7 +611,9 @@ class Config(Section):
         None,
         description="First n images of every task (wins over a task's `subset`); null: as they say.",
     )
-    methods: Annotated[list[str], Field(min_length=1)] = Field(METHODS, description="Methods that are run, by name.")
+    methods: Annotated[list[str], Field(min_length=1)] = Field(
+        default_factory=lambda: list(_methods()), description="Methods that are run, by name."
+    )
     batch: Count = Field(
         1,
         description="Images of one size that are reconstructed at once, by the methods that can, to keep a GPU busy; "

@@ -107,7 +107,9 @@ def _default(field: Any) -> str:
         return "required"
     if field.default is None:
         return "`null`"
-    if field.default is PydanticUndefined or _models(field.annotation):
+    if _models(field.annotation):
         return "see below"
+    if field.default is PydanticUndefined:
+        return "those of config.yaml"
     text = str(field.default).replace("'", "")
     return f"`{text}`"

@@ -147,8 +147,8 @@ def wanted(config: Config) -> list[str]:
             if registry.entry(method).serves(task):
                 section = config.task(task)
                 names += [n for s in section.settings() for n in instance.weights_for(task, section.sigma(s))]
-    if config.weights == "official":
-        names.append("deal_official")
+    names += ["deal_official"] if config.weights == "official" else []
+    names += ["bsd400"] if "epll" in config.methods else []  # its prior is trained here
     return [name for name in dict.fromkeys(names) if name in known]
 
 

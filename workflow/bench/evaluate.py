@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,10 @@ class NotFinite(UserError):
     """An estimate with NaN or infinite values."""
 
 
+class UnusableWeights(registry.MissingWeights):
+    """Weights that are there and are not what the method can read: as good as none, with the reason."""
+
+
 def evaluate(
     config: Config,
     task: str,
@@ -107,10 +112,15 @@ def evaluate(
     described = kind.data(section, Path(config.cache))
     instance = registry.create(method, config, setting)
     reason, found = obstacle(config, task, instance, sigma, weights)
+    without = partial(_finish, output, [], record, data=described)  # a cell that says why it is empty
     if reason:
-        _finish(output, [], record, missing=reason, data=described)
+        without(missing=reason)
         return
-    values = find_hyperparameters(config, task, setting, instance, hyperparameters)
+    try:
+        values = find_hyperparameters(config, task, setting, instance, hyperparameters)
+    except UnusableWeights as unusable:
+        without(missing=str(unusable))
+        return
     items = kind.items(section, setting, Path(config.cache), config.subset_of(task))
     device, convention = select_device(config.device), CONVENTIONS[task]
     hashes = {name: entry["sha256"] for name, entry in found.items()}
@@ -127,8 +137,11 @@ def evaluate(
     with Progress(state) as progress:
         todo = [(name, make) for name, make in items if name not in progress.rows]
         if todo:
-            paths = {name: Path(entry["path"]) for name, entry in found.items()}
-            instance.setup(task, sigma, paths, device)
+            try:
+                set_up(instance, task, sigma, found, device)
+            except UnusableWeights as unusable:
+                without(missing=str(unusable))
+                return
         batches = Batches(
             config.batch if instance.batches else 1,
             lambda part: run_batch(instance, part, convention, device, values),
@@ -248,6 +261,8 @@ def _checked(estimate: Any, items: Sequence[tasks.Item], method: str) -> torch.T
     first = items[0]
     if not isinstance(estimate, torch.Tensor):
         raise UserError(f"{method} returned {type(estimate).__name__} for image {first.image}, expected a tensor")
+    if not estimate.dtype.is_floating_point:  # of complex numbers only the real part would be scored
+        raise UserError(f"{method} returned {estimate.dtype} for image {first.image}, expected real numbers, float32")
     expected = (len(items), *first.x.shape[1:])
     if estimate.shape != expected:
         found = tuple(estimate.shape)
@@ -255,7 +270,20 @@ def _checked(estimate: Any, items: Sequence[tasks.Item], method: str) -> torch.T
     for item, z in zip(items, estimate, strict=True):
         if not torch.isfinite(z).all():
             raise NotFinite(f"{method} returned NaN or infinite values for image {item.image}")
-    return estimate
+    return estimate.detach()
+
+
+def set_up(
+    method: "Method", task: str, sigma: float, found: Mapping[str, Mapping[str, str]], device: torch.device
+) -> None:
+    """`Method.setup` with the weights that `find_weights` found; UnusableWeights where it cannot read them."""
+    try:
+        method.setup(task, sigma, {name: Path(entry["path"]) for name, entry in found.items()}, device)
+    except (ValueError, TypeError, KeyError) as error:
+        if not found:  # a mistake of the method's
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        raise UnusableWeights(f"weights {', '.join(found)} cannot be used: {type(error).__name__}: {reason}") from error
 
 
 def obstacle(
@@ -308,7 +336,10 @@ def find_hyperparameters(
     if not path.is_file():
         raise UserError(f"{path}: not tuned yet; make it with `snakemake {path}`, or set hyperparameters to paper")
     try:
-        tuned = {name: float(value) for name, value in json.loads(path.read_bytes())["hyperparameters"].items()}
+        found = json.loads(path.read_bytes())
+        if found.get("missing"):  # the search could not read them
+            raise UnusableWeights(found["missing"])
+        tuned = {name: float(value) for name, value in found["hyperparameters"].items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: holds no hyperparameters ({type(error).__name__}: {error}); tune again") from None
     if set(tuned) != set(values):

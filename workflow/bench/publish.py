@@ -6,11 +6,12 @@ those of one machine say nothing beside another's. Tables of times and of ablati
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench import ablations, layouts, render, tables, timing_table
-from bench.config import Config
+from bench.config import Config, evaluation_part
 from bench.errors import UserError
 from bench.files import write_json, write_text
 from bench.provenance import sha256, sidecar_path, verify
@@ -34,23 +35,35 @@ def publish(config: Config, published_dir: str | os.PathLike[str], reference: Co
     whole = _whole(source / "tables", reference)
     if not found and not whole:
         raise UserError(f"{source}: no results to publish; make some first, e.g. `snakemake table1`")
-    for task in sorted({task for task, _, _ in found}):
-        _same_experiment(task, config, reference)
+    for result in found.values():
+        _same_experiment(result, config, reference)
     stored = {path.relative_to(target / "evaluate").with_suffix("").parts: path for path in _stored(target)}
     Result.read(path for key, path in stored.items() if key not in found)  # a damaged one ends here
+    manifest = target / "manifest.json"
+    known = _tables_of(manifest)
     for result in found.values():
         _add(result, target / "evaluate")
     for paths in whole.values():
         for path in paths:
             write_text(target / path.name, path.read_text(encoding="utf-8"))
     names = {name: [path.name for path in paths] for name, paths in whole.items()} | _remade(target, reference)
-    manifest = target / "manifest.json"
-    known = json.loads(manifest.read_text(encoding="utf-8"))["tables"] if manifest.exists() else {}
     for name, files in names.items():
         provenance = json.loads((target / f"{name}.json").read_text(encoding="utf-8"))["provenance"]
         known[name] = {"files": {file: sha256(target / file) for file in files}, "provenance": provenance}
     write_json(manifest, {"tables": dict(sorted(known.items()))})
     return manifest
+
+
+def _tables_of(manifest: Path) -> dict[str, Any]:
+    """What the manifest says of tables that stay as they are."""
+    if not manifest.exists():
+        return {}
+    try:
+        return dict(json.loads(manifest.read_text(encoding="utf-8"))["tables"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{manifest}: is no list of tables ({type(error).__name__}); delete it and publish again"
+        ) from None
 
 
 def _stored(folder: Path) -> list[Path]:
@@ -68,16 +81,27 @@ def _whole(folder: Path, reference: Config) -> dict[str, list[Path]]:
     return files
 
 
-def _same_experiment(task: str, config: Config, reference: Config) -> None:
-    """A UserError unless both say the same of `task`, but for how many of its images are taken, and from where."""
-    unlike = {"subset", "path", "hyperparameters"}
-    both = (config, reference)
-    ours, theirs = (c.task(task).model_dump(mode="json", exclude=unlike) for c in both)
-    ours["hyperparameters"], theirs["hyperparameters"] = ("tuned" if c.tuned(task) else "paper" for c in both)
-    for key in ours:
-        if ours[key] != theirs.get(key):
+def _same_experiment(result: Result, config: Config, reference: Config) -> None:
+    """A UserError unless the result was computed for a setting of the reference; how many images is free.
+
+    What it was computed for is what its sidecar says; the solver of DEAL is free too, and in the record.
+    """
+    task, setting, method = result.key
+    if setting not in reference.task(task).settings():
+        known = ", ".join(reference.task(task).settings())
+        raise UserError(
+            f"tasks.{task} of the reference has no setting {setting}, only {known}: publish it elsewhere (--to)"
+        )
+    ours = result.sidecar.get("config") or evaluation_part(config, task, setting, method)
+    theirs = evaluation_part(reference, task, setting, method)
+    ours, theirs = (json.loads(json.dumps({**part, "solver": None})) for part in (ours, theirs))
+    ours["hyperparameters"], theirs["hyperparameters"] = (
+        "tuned" if c.tuned(task) else "paper" for c in (config, reference)
+    )
+    for key in theirs:
+        if ours.get(key) != theirs[key]:
             raise UserError(
-                f"tasks.{task}.{key} is {json.dumps(ours[key])} in this run and {json.dumps(theirs.get(key))} in "
+                f"tasks.{task}.{key} is {json.dumps(ours.get(key))} in this run and {json.dumps(theirs[key])} in "
                 "the reference: its results belong into other tables (--to, with a --reference of theirs)"
             )
 
@@ -85,12 +109,24 @@ def _same_experiment(task: str, config: Config, reference: Config) -> None:
 def _add(result: Result, folder: Path) -> None:
     """Store a result without its times, unless what is there is worth more."""
     path = folder.joinpath(*result.key).with_suffix(".csv")
-    if verify(path) is None and len(Result.read([path])[result.key].rows) > len(result.rows):
-        print(f"{path}: kept, it is over more images")
-        return
+    if verify(path) is None:
+        stored = Result.read([path])[result.key]
+        if len(stored.rows) > len(result.rows):
+            print(f"{path}: kept, it is over more images")
+            return
+        for what, before, now in _unlike(stored.sidecar, result.sidecar):
+            print(f"{path}: {what} was {before}, is now {now}")
     write_text(path, to_csv(RESULT_COLUMNS, ({**row, "seconds": ""} for row in result.rows)))
     sidecar: dict[str, Any] = {key: result.sidecar.get(key) for key in KEPT}
     write_json(sidecar_path(path), sidecar | {"output": {"name": path.name, "sha256": sha256(path)}})
+
+
+def _unlike(stored: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Solver and weights, where a result that takes the place of another was computed with others."""
+    for what, both in (("weights", (stored, new)), ("solver", ((s.get("config") or {}) for s in (stored, new)))):
+        before, now = (json.dumps(record.get(what), sort_keys=True) for record in both)
+        if before != now:
+            yield what, before, now
 
 
 def _remade(folder: Path, reference: Config) -> dict[str, list[str]]:

@@ -48,6 +48,7 @@ class Entry:
     label: str
     tasks: tuple[str, ...]
     oracle: bool
+    """Whether it is not ranked: it sees the truth, or is none of those compared."""
     needs_weights: bool
     tuned_tasks: tuple[str, ...]
 
@@ -100,7 +101,7 @@ def _entries(module: str) -> Iterator[Entry]:
                 class_name=node.name,
                 label=str(literals.get("label", literals["name"])),
                 tasks=_tasks("tasks", module, literals),
-                oracle=bool(literals.get("oracle", False)) or literals["name"] == "measurement",
+                oracle=bool(literals.get("oracle", False)) or not literals.get("ranked", True),
                 needs_weights="weights_for" in defined,
                 tuned_tasks=tuned if tunable else (),
             )

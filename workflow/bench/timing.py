@@ -17,7 +17,7 @@ from tqdm import tqdm
 from bench import registry, tasks
 from bench.config import Config
 from bench.devices import select_device
-from bench.evaluate import code_modules, find_hyperparameters, obstacle, timed
+from bench.evaluate import UnusableWeights, code_modules, find_hyperparameters, obstacle, set_up, timed
 from bench.files import atomic
 from bench.provenance import Record, device_name, driver, processor, versions
 
@@ -55,11 +55,15 @@ def measure(
     if reason:
         _finish(output, [], record, missing=reason, data=described)
         return
-    values = find_hyperparameters(config, task, setting, instance, hyperparameters)
+    device = select_device(config.device)
+    try:
+        values = find_hyperparameters(config, task, setting, instance, hyperparameters)
+        set_up(instance, task, sigma, found, device)
+    except UnusableWeights as unusable:
+        _finish(output, [], record, missing=str(unusable), data=described)
+        return
     wanted = [n for n in (limits.images, config.subset_of(task)) if n is not None]
     items = kind.items(section, setting, Path(config.cache), min(wanted, default=None))
-    device = select_device(config.device)
-    instance.setup(task, sigma, {name: Path(entry["path"]) for name, entry in found.items()}, device)
     rows, shapes = [], set()
     shared = {"task": task, "setting": setting, "dataset": described["dataset"], "method": method}
     for name, make in tqdm(items, f"time {task} {setting} {method}", unit="image"):

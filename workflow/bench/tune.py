@@ -20,7 +20,7 @@ from bench.config import Config, digest, evaluation_part
 from bench.conventions import CONVENTIONS
 from bench.devices import select_device
 from bench.errors import UserError
-from bench.evaluate import NotFinite, Progress, code_modules, obstacle, run_one
+from bench.evaluate import NotFinite, Progress, UnusableWeights, code_modules, obstacle, run_one, set_up
 from bench.files import write_text
 from bench.items import Source
 from bench.provenance import Record, code_digest
@@ -51,8 +51,7 @@ def tune(config: Config, task: str, setting: str, method: str, output: Path, wei
     if reason is None:
         reason, found = obstacle(config, task, instance, sigma, weights)
     if reason:
-        print(f"nothing to tune: {reason}")
-        _finish(output, list(known), [], record, missing=reason, hyperparameters={}, psnr=None, evaluations=0)
+        _nothing(output, list(known), record, reason)
         return
 
     validation = config.for_tuning(task)
@@ -65,17 +64,22 @@ def tune(config: Config, task: str, setting: str, method: str, output: Path, wei
     key = digest([part, described, hashes, code_digest(code_modules(method))])
     state = Path(config.results) / ".state" / "tuning" / task / setting / f"{method}-{key}.jsonl"
     space, limits = _space(method, known), config.tuning
+    instance.validating = True
     with Progress(state, key="point") as progress:
-        paths = {name: Path(entry["path"]) for name, entry in found.items()}
         score = Score(
             items,
             progress,
-            setup=lambda: instance.setup(task, sigma, paths, device),
+            setup=lambda: set_up(instance, task, sigma, found, device),
             reconstruct=lambda item, values: run_one(instance, item, CONVENTIONS[task], device, values),
             bar=tqdm(desc=f"tune {task} {setting} {method}", total=limits.evaluations, unit="evaluation"),
         )
-        trace = search.SEARCHES[limits.search](score, space, limits.evaluations, limits.gamma, limits.gamma_stop)
-        score.bar.close()
+        try:
+            trace = search.SEARCHES[limits.search](score, space, limits.evaluations, limits.gamma, limits.gamma_stop)
+        except UnusableWeights as unusable:
+            _nothing(output, list(known), record, str(unusable))
+            return
+        finally:
+            score.bar.close()
     best = trace.best
     if best.score == -math.inf:
         raise UserError(f"{method} returned NaN or infinite values at all {len(score.rows)} points of {task} {setting}")
@@ -165,6 +169,11 @@ def _space(method: str, hyperparameters: Mapping[str, "Hyperparameter"]) -> list
         return [search.Parameter(name, h.default, max(h.low, 0.0), h.high) for name, h in hyperparameters.items()]
     except ValueError as error:
         raise UserError(f"{method}: {error}") from None
+
+
+def _nothing(output: Path, names: list[str], record: Record, reason: str) -> None:
+    print(f"nothing to tune: {reason}")
+    _finish(output, names, [], record, missing=reason, hyperparameters={}, psnr=None, evaluations=0)
 
 
 def _finish(output: Path, names: list[str], rows: list[Mapping[str, Any]], record: Record, **facts: Any) -> None:

@@ -53,8 +53,7 @@ class Run:
     @cached_property
     def ready(self) -> Any:
         """The method, set up for the setting's noise level."""
-        paths = {name: Path(entry["path"]) for name, entry in self.weights.items()}
-        self.method.setup(self.problem.task, self.sigma, paths, self.device)
+        evaluate.set_up(self.method, self.problem.task, self.sigma, self.weights, self.device)
         return self.method
 
     @property
