@@ -130,8 +130,10 @@ def test_a_batch_is_its_images_one_by_one(name: str, task: str, config: Config) 
     flipped = item.y.flip(-1)
     both = run(method, torch.cat([item.y, flipped]), item)
     assert both.shape[0] == 2
+    # DEAL's solver stops anywhere within its tolerance, here 1e-2; all others end with the same step.
+    loose = 2e-2 if name == "deal" else 1e-3
     for row, y in enumerate((item.y, flipped)):
-        assert torch.allclose(both[row : row + 1], run(method, y, item), atol=2e-2), "images of a batch mix"
+        assert torch.allclose(both[row : row + 1], run(method, y, item), atol=loose), "images of a batch mix"
 
 
 @pytest.mark.parametrize(("name", "task"), [pair for pair in PAIRS if pair[0] not in ("truth", "measurement", "deal")])
