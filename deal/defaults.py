@@ -18,6 +18,11 @@ PAPER_LAMBDA = MappingProxyType(
 """λ of the paper's Tables 2 and 5 at noise levels in 0-255 units."""
 
 
+def script_lambda(noise: float) -> float:
+    """λ of the authors' super-resolution script, which is not the paper's: 0.1 + 0.035 σ², σ in 0-255 units."""
+    return 0.1 + 0.035 * noise**2
+
+
 def paper_lambda(problem: str, noise: float) -> tuple[float, bool]:
     """λ for noise of standard deviation `noise` (0-255 units), and whether that lies within the paper's range.
 

@@ -11,7 +11,7 @@ from baselines import Hyperparameter, Method, Operator
 from bench.config import Solver
 from bench.errors import UserError
 from bench.registry import deal_kind
-from deal.defaults import MASK_SIGMA, MRI_LAMBDA, paper_lambda
+from deal.defaults import MASK_SIGMA, MRI_LAMBDA, paper_lambda, script_lambda
 
 
 class Deal(Method):
@@ -77,3 +77,29 @@ class Deal(Method):
         solution = self.model.solve(y, operator, level, lmbda, clip=self.clip_estimate, **self.options)
         self.info = {"iterations": solution.outer_iterations, "converged": bool(solution.converged.all())}
         return solution.x
+
+
+class DealScript(Deal):
+    """DEAL with λ as in the authors' script for super-resolution, which is not what the paper prints. An extra."""
+
+    name = "deal_script"
+    label = "DEAL (script's λ)"
+    tasks = ("superres_color",)
+    tuned_tasks = ()
+
+    def hyperparameters_for(self, task: str, sigma: float) -> Mapping[str, Hyperparameter]:
+        """None: λ is given by the noise, σ is the paper's."""
+        return {}
+
+    def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
+        """Load the model, and fix λ and σ."""
+        super().setup(task, sigma, weights, device)
+        self.fixed = {"lmbda": script_lambda(255 * sigma), "sigma_255": MASK_SIGMA}
+
+    def parameters(self) -> dict[str, Any]:
+        """The solver's settings, λ and σ."""
+        return self.options | self.fixed
+
+    def reconstruct(self, y: torch.Tensor, operator: Operator, sigma: float, **_: Any) -> torch.Tensor:
+        """As DEAL's."""
+        return super().reconstruct(y, operator, sigma, **self.fixed)

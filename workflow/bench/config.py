@@ -758,13 +758,18 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def is_deal(method: str) -> bool:
+    """Whether a method is DEAL or a variant of it, which has its solver and its weights: `deal`, `deal_…`."""
+    return method.split("_")[0] == "deal"
+
+
 def evaluation_part(config: Config, task: str, setting: str, method: str) -> dict[str, Any]:
     """What one evaluation depends on, and nothing else: other tasks, settings and methods do not count.
 
     Tuned hyperparameters are an input of the job.
     """
     part = {"task": task, "setting": setting, "method": method, **config.task(task).part(setting)}
-    if method == "deal":
+    if is_deal(method):
         part["solver"] = config.solver.for_task(task)
     return part
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench import datasets, registry
-from bench.config import Config
+from bench.config import Config, is_deal
 from bench.devices import cuda_devices
 from bench.plan import Plan
 
@@ -140,7 +140,7 @@ def wanted(config: Config) -> list[str]:
     """Names in the data registry that the configuration's tasks, training and methods use."""
     names, known = Plan(config).datasets(), datasets.registry()
     for method in config.methods:
-        if not registry.entry(method).needs_weights or method in ("deal", "epll"):
+        if not registry.entry(method).needs_weights or is_deal(method) or method == "epll":
             continue
         instance = registry.create(method, config)
         for task in type(config.tasks).model_fields:

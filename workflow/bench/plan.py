@@ -272,7 +272,7 @@ class Plan:
 
     def prepared(self) -> list[str]:
         """What `data` makes ready besides data sets: all weights, for machines without a network."""
-        methods = [m for m in self.config.methods if m != "deal" or self.config.weights != "train"]
+        methods = [m for m in self.config.methods if not cfg.is_deal(m) or self.config.weights != "train"]
         pairs = [(task, m) for task in type(self.config.tasks).model_fields for m in methods]
         return [f for task, m in pairs if registry.entry(m).serves(task) for f in self.evaluation_weights(task, m)]
 
@@ -280,7 +280,7 @@ class Plan:
         """Local files that DEAL's weights come from, so that replacing them is noticed."""
         if method == "epll":
             return [str(registry.epll_prior(self.config))]
-        if method != "deal" or self.config.weights == "official":
+        if not cfg.is_deal(method) or self.config.weights == "official":
             return []
         path = registry.local_weights(self.config, registry.deal_kind(task))
         return [str(path)] if self.config.weights == "train" or (path and path.is_file()) else []
@@ -289,7 +289,7 @@ class Plan:
         """Digest of what the list of weights of `method` depends on: settings, places, known hashes, its own code."""
         section = self.config.task(task)
         settings = {setting: section.sigma(setting) for setting in section.settings()}
-        chosen = self.config.weights if method == "deal" else ""
+        chosen = self.config.weights if cfg.is_deal(method) else ""
         known = {name: entry.digest for name, entry in datasets.registry().items() if entry.split == "other"}
         return cfg.digest([settings, chosen, self.cache, known, self.code(registry.entry(method).module)])
 

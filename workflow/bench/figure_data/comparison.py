@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench.config import Config
+from bench.config import Config, is_deal
 from bench.figure_data import compared
 from bench.figure_data.problems import Problem, problem
 from bench.figure_data.runs import Run, runs
@@ -60,7 +60,7 @@ def shared(config: Config, found: Problem, able: list[Run]) -> dict[str, Any]:
 def settings(config: Config, task: str, methods: list[str]) -> dict[str, str]:
     """What the caption says of the run."""
     found = {"hyperparameters": "tuned" if config.tuned(task) else "the paper's or the methods' defaults"}
-    if "deal" in methods:
+    if any(map(is_deal, methods)):
         found |= solver(config, task)
     return found
 
