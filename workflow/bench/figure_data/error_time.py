@@ -117,7 +117,7 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """
     found = problem(config, "deblurring", images=1)
     item = found.items[0]
-    able, missing = runs(found, compared(config, found.task))
+    able, missing = runs(found, compared(config, found.task), alone=False)
     arrays: dict[str, np.ndarray] = {}
     facts = found.facts() | {"residual": "", "device": ""}
     algorithms: list[str] = []

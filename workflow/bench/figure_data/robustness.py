@@ -48,7 +48,7 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     sidecar: dict[str, Any] = {"weights": {}, "data": {}}
     for name, points in (("denoising", factors), ("deblurring", degrees)):
         found = problem(config, name, images=wanted.images)
-        able, missing = runs(found, compared(config, found.task))
+        able, missing = runs(found, compared(config, found.task), alone=False)
         scores = np.empty((len(able), len(points), len(found.items)))
         capped: dict[str, int] = {}
         bar = tqdm(total=scores.size, desc=f"robustness, {name}", unit="estimate")

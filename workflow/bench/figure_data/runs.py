@@ -97,11 +97,14 @@ class Run:
         return Estimate(x, psnr, ssim, seconds, method.info.get("iterations"), method.info.get("converged"))
 
 
-def runs(problem: Problem, methods: Iterable[str]) -> tuple[list[Run], dict[str, str]]:
-    """Those of the methods that can run, and label → reason of the others; NotShown if none can."""
+def runs(problem: Problem, methods: Iterable[str], alone: bool = True) -> tuple[list[Run], dict[str, str]]:
+    """Those of the methods that can run, and label → reason of the others.
+
+    Where the figure shows nothing without a method (not `alone`), NotShown if none can.
+    """
     made = [Run(problem, method) for method in methods]
     able, missing = [run for run in made if run.missing is None], {r.label: r.missing for r in made if r.missing}
-    if not able:
+    if not able and not alone:
         reasons = "; ".join(f"{label}: {reason}" for label, reason in missing.items())
         raise NotShown(f"no method can run on {problem.task}, {problem.setting} ({reasons or 'none is compared'})")
     return able, missing
