@@ -56,7 +56,11 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if reason:
             missing[method.label] = reason
             continue
-        method.setup(task, item.sigma, {weight: Path(entry["path"]) for weight, entry in found.items()}, device)
+        try:
+            evaluate.set_up(method, task, item.sigma, found, device)
+        except evaluate.UnusableWeights as unusable:
+            missing[method.label] = str(unusable)
+            continue
         errors.append([])
         for factor in section.factors:
             values = scaled(method.hyperparameters_for(task, item.sigma), factor)

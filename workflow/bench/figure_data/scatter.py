@@ -1,6 +1,5 @@
 """What a method's quality costs: PSNR against parameters and against seconds."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 
 from bench import registry
 from bench.config import Config
-from bench.evaluate import find_weights
+from bench.evaluate import find_weights, set_up
 from bench.figure_data import NotShown, tabled
 
 PROBLEMS = {}
@@ -61,7 +60,7 @@ def parameters(config: Config, task: str, setting: str, method: str) -> int:
     found = find_weights(config, task, instance, sigma)
     if any("missing" in entry for entry in found.values()):
         return 0
-    instance.setup(task, sigma, {name: Path(entry["path"]) for name, entry in found.items()}, torch.device("cpu"))
+    set_up(instance, task, sigma, found, torch.device("cpu"))
     return learned(vars(instance), set())
 
 
