@@ -1,9 +1,10 @@
-"""DPIR (Zhang et al., TPAMI 2021): half-quadratic splitting with DRUNet; and the same loop with FFDNet.
+"""DPIR (Zhang et al., TPAMI 2021): half-quadratic splitting with DRUNet; and the same loop with other denoisers.
 
-The second needs no weights that are hard to come by. It is not in the paper.
-Another denoiser takes a class with its name, label, `prefix` and `load`.
+FFDNet and DnCNN need no weights that are hard to come by. Only DRUNet's rows are in the paper, and IRCNN's of
+super-resolution (ircnn.py). Another denoiser takes a class with its name, label, `prefix` and `load`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -11,11 +12,15 @@ from typing import ClassVar
 import torch
 
 from baselines import Method, Operator
+from baselines.networks.dncnn import load_dncnn
 from baselines.networks.drunet import load_drunet, split
 from baselines.networks.ffdnet import load_ffdnet
+from baselines.networks.ircnn import load_ircnn
 from baselines.plug_and_play import dpir
 
 COLOR = {"superres_color": True, "deblur_gray": False}
+DNCNN = {True: ("color", (5, 15, 25)), False: ("plain", (5, 15, 40))}
+"""By colour: kind and levels (0-255 units) of the networks of DnCNN."""
 
 
 class _HQS(Method):
@@ -68,3 +73,44 @@ class DPIRFFDNet(_HQS):
     label = "DPIR (FFDNet)"
     prefix = "ffdnet"
     load = staticmethod(load_ffdnet)
+
+
+class DPIRIRCNN(_HQS):
+    """IRCNN's denoisers in the loop, for deblurring; for super-resolution that is what `ircnn` does."""
+
+    name = "dpir_ircnn"
+    label = "DPIR (IRCNN)"
+    tasks = ("deblur_gray",)
+    prefix = "ircnn"
+    load = staticmethod(load_ircnn)
+
+
+class DPIRDnCNN(_HQS):
+    """DnCNN in the loop: for a level it was not trained for, the nearest network on a rescaled image.
+
+    D(x, σ) = (σ/s) D_s((s/σ) x), with s the level nearest in the logarithm (Xu et al., IEEE SPL 2020, "denoiser
+    scaling").
+    """
+
+    name = "dpir_dncnn"
+    label = "DPIR (DnCNN)"
+
+    def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
+        """All levels that the loop passes: of the plain gray networks for deblurring, or the colour ones."""
+        kind, levels = DNCNN[COLOR[task]]
+        return tuple(f"dncnn_{kind}_{level}" for level in levels)
+
+    def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
+        """Load the networks."""
+        Method.setup(self, task, sigma, weights, device)
+        channels, layers = (3, 20) if COLOR[task] else (1, 17)
+        _, levels = DNCNN[COLOR[task]]
+        self.networks = {
+            level / 255: load_dncnn(weights[name], channels, layers).to(device)
+            for level, name in zip(levels, self.weights_for(task, sigma), strict=True)
+        }
+
+    def denoise(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        """One pass of the nearest network."""
+        level = min(self.networks, key=lambda known: abs(math.log(known / sigma)))
+        return self.networks[level](x * (level / sigma)) * (sigma / level)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import baselines.pnp_dncnn
 import baselines.prox_drunet
-from baselines.dpir import DPIR, DPIRFFDNet
+from baselines.dpir import DPIR, DPIRIRCNN, DPIRDnCNN, DPIRFFDNet
 from baselines.ircnn import IRCNN
 from baselines.networks.drunet import DRUNet, GradientStep
 from baselines.networks.ircnn import IRCNNSet
@@ -218,6 +218,39 @@ def test_ircnn_follows_the_demo_for_deblurring(tmp_path: Path, monkeypatch: pyte
     with torch.no_grad():
         method.reconstruct(y, operator, 0.03, last_255=5.0)
     assert (seen[0], seen[-1], len(seen)) == (pytest.approx(49), pytest.approx(5), 30)
+
+
+def test_dpir_takes_ircnns_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save({str(i): net.state_dict() for i, net in enumerate(IRCNNSet(1).levels)}, tmp_path / "ircnn_gray.pth")
+    method = DPIRIRCNN()
+    method.setup("deblur_gray", 0.03, {"ircnn_gray": tmp_path / "ircnn_gray.pth"}, CPU)
+    assert method.weights_for("deblur_gray", 0.03) == ("ircnn_gray",)
+    operator = Blur(gaussian(1.0))
+    y = measure(operator, picture(1, 20), 0.03)
+    with torch.no_grad():
+        expected, _ = dpir(y, operator, 0.03, method.network)
+        assert torch.equal(method.reconstruct(y, operator, 0.03), expected)
+    assert method.info == {"iterations": 8}
+
+
+@pytest.mark.parametrize(
+    ("task", "level", "used"),
+    [("deblur_gray", 49, 40), ("deblur_gray", 13, 15), ("deblur_gray", 2.55, 5), ("superres_color", 49, 25)],
+)
+def test_dpir_rescales_dncnn_to_the_nearest_level(task: str, level: float, used: int, mirror: Path) -> None:
+    method = DPIRDnCNN()
+    names = method.weights_for(task, level / 255)
+    method.setup(task, level / 255, {k: v for name in names for k, v in real(mirror, name).items()}, CPU)
+    x = picture(3 if task.endswith("color") else 1, 24)
+    seen = {}
+    for known, network in method.networks.items():
+        network.register_forward_pre_hook(lambda _, given, known=known: seen.update({round(255 * known): given[0]}))
+    with torch.no_grad():
+        z = method.denoise(x, level / 255)
+        assert list(seen) == [used]
+        torch.testing.assert_close(seen[used], x * used / level)
+        torch.testing.assert_close(z, method.networks[used / 255](x * used / level) * level / used)
 
 
 def test_dpir_takes_drunets_file(tmp_path: Path) -> None:
