@@ -23,6 +23,7 @@ BENCH_MAY = {
     "tasks": {"deal.operators"},
     "frozen": {"deal"},  # conjugate gradients, for figures of the model
     "mri": {"deal.operators"},
+    "training": {"deal.training"},  # the noise levels of the log's columns
     "__main__": {"deal.weights"},  # on top of all rooms
 }
 # Rooms that need no torch at all: configuration, plan, and everything made from saved results.

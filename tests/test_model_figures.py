@@ -313,10 +313,13 @@ def training_data() -> tuple[dict, dict]:
     steps = np.arange(1, 81)
     data = {"gray_loss": 9.0 / steps[:, None] ** 0.5, "gray_loss_step": steps, "gray_phases": np.array([60])}
     data |= {"gray_validation": np.array([[28.0, 24.0], [29.0, 25.0]]), "gray_validation_step": np.array([40, 80])}
-    data |= {"gray_lambda": np.array([[5.0, 14.0], [6.0, 18.0]]), "gray_lambda_step": np.array([40, 80])}
-    groups = [*training.GROUPS, training.group("lambda", ["lambda"])]
+    data |= {
+        "gray_lambda": np.array([[2.0, 5.0, 9.0, 14.0], [2.0, 6.0, 9.0, 18.0]]),
+        "gray_lambda_step": np.array([40, 80]),
+    }
     facts = {"kinds": "a model", "window": "25", "last": ""}
-    return data, {"facts": facts, "kinds": ["gray"], "groups": groups, "window": 25, "sigmas_255": {"gray": [15, 25]}}
+    meta = {"facts": facts, "kinds": ["gray"], "groups": training.GROUPS, "window": 25}
+    return data, meta | {"sigmas_255": {"gray": {"validation": [15, 25], "lambda": [5, 15, 25, 50]}}}
 
 
 def paired_data() -> tuple[dict, dict]:
@@ -362,6 +365,7 @@ def test_training_curves_name_the_noise_levels() -> None:
         figure = figures.draw("training", *training_data())
     written = [text.get_text() for text in figure.findobj(Text)]
     assert written.count("σ = 15") == written.count("σ = 25") == 2  # of PSNR and of λ
+    assert written.count("σ = 50") == 1
     assert "gray: λ" in written
 
 

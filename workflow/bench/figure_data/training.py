@@ -9,6 +9,7 @@ import numpy as np
 from bench import registry
 from bench.config import Config
 from bench.errors import UserError
+from deal.training import LOG_SIGMAS_255
 
 PROBLEMS = {}
 TRAININGS = ("gray", "color")
@@ -20,6 +21,7 @@ GROUPS = (
     {"title": "validation PSNR", "names": ["validation"], "unit": "dB", "log": False, "smooth": False},
     {"title": "updates K_out", "names": ["outer"], "unit": "updates", "log": False, "smooth": True},
     {"title": "step size", "names": ["lr"], "unit": "", "log": True, "smooth": False},
+    {"title": "λ", "names": ["lambda"], "unit": "", "log": False, "smooth": False},
     {"title": "contraction", "names": ["contraction"], "unit": "", "log": False, "smooth": True},
 )
 SKIPPED = ("step", "phase", "seconds", "psnr")  # psnr: the mean of validation
@@ -44,17 +46,17 @@ def collect(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
                 extra.setdefault(family(name), []).append(name)
     groups = [*GROUPS, *(group(title, list(dict.fromkeys(names))) for title, names in extra.items())]
     facts = {"kinds": "the gray and the colour model", "window": str(WINDOW), "last": "; ".join(last) + "."}
-    sigmas = {kind: list(getattr(config.training, kind).validation_sigmas_255) for kind in TRAININGS}
+    levels = {kind: list(getattr(config.training, kind).validation_sigmas_255) for kind in TRAININGS}
+    sigmas = {kind: {"validation": levels[kind], "lambda": list(LOG_SIGMAS_255)} for kind in TRAININGS}
     meta = {"facts": facts, "kinds": list(TRAININGS), "groups": groups, "window": WINDOW, "missing": {}}
     meta["sigmas_255"] = sigmas
     return arrays, meta
 
 
 def group(title: str, names: list[str]) -> dict[str, Any]:
-    """A panel for columns that this module does not know by name, like λ at several noise levels."""
+    """A panel for columns that this module does not know by name."""
     unit = "dB" if "psnr" in title else ""
-    named = {"lambda": "λ", "lmbda": "λ"}.get(title, title.replace("_", " "))
-    return {"title": named, "names": names, "unit": unit, "log": False, "smooth": False}
+    return {"title": title.replace("_", " "), "names": names, "unit": unit, "log": False, "smooth": False}
 
 
 def family(name: str) -> str:

@@ -42,9 +42,9 @@ def _panel(axes: Axes, data: Mapping[str, np.ndarray], kind: str, group: Mapping
     for name in group["names"]:
         if f"{kind}_{name}" not in data:
             continue
-        values, levels = data[f"{kind}_{name}"].T, meta["sigmas_255"][kind]
+        values, levels = data[f"{kind}_{name}"].T, meta["sigmas_255"][kind].get(name, ())
         labels = [name.replace("_", " ")]
-        if len(values) > 1 or name == "validation":
+        if len(values) > 1 or levels:
             labels = [f"σ = {s:g}" for s in levels] if len(levels) == len(values) else [*map(str, range(len(values)))]
         lines += [(data[f"{kind}_{name}_step"], row, label) for row, label in zip(values, labels, strict=True)]
     for n, (step, values, label) in enumerate(lines):
@@ -55,7 +55,7 @@ def _panel(axes: Axes, data: Mapping[str, np.ndarray], kind: str, group: Mapping
         axes.set_yscale("log")
         ticks.logarithmic(axes.yaxis, [value for _, values, _ in lines for value in values])
     axes.set_ylabel(group["unit"])
-    if len(lines) > 1 or group["names"] == ["validation"]:
+    if len(lines) > 1 or any(name in meta["sigmas_255"][kind] for name in group["names"]):
         axes.legend()
 
 
