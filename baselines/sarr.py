@@ -90,7 +90,8 @@ class SARR(Method):
             lmbda, level = (d if v is None else v for v, d in zip((lmbda, sigma_255), self._tuned, strict=True))
         two = self.second.at(level)
         if plain is not None:
-            x, before, _ = sagd(y, operator, one.gradient, one.mu, lmbda, tol=1e-5, most=1000)
+            zero = torch.zeros_like(operator.A_adjoint(y))
+            x, before, _ = sagd(y, operator, one.gradient, one.mu, lmbda, start=zero, tol=1e-5, most=1000)
             masked = partial(two.gradient, mask=self.network(x))
             x, after, converged = sagd(y, operator, masked, two.mu, lmbda, start=x, tol=1e-5, most=1000)
         else:

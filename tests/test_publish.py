@@ -162,6 +162,27 @@ def test_from_the_shell(tmp_path: Path, capsys) -> None:
     assert "no results to publish" in capsys.readouterr().err
 
 
+def test_what_was_tuned_says_so_itself(tmp_path: Path) -> None:
+    maker, config = run(tmp_path / "run")
+    maker.put("deblur_gray", "k17_sigma2.55", "deal", {"01": 31.0}, dataset="set3_gray", tuned=True)
+    with pytest.raises(UserError, match=r'deblur_gray\.hyperparameters is "tuned" in this run and "paper"'):
+        publish(config, tmp_path / "all", REFERENCE)
+
+
+def test_fewer_kernels_are_another_mean(tmp_path: Path, capsys) -> None:
+    maker, config = run(tmp_path / "run")
+    key = ("superres_color", "x2_sigma2.55", "deal")
+    maker.put(*key, {f"000{n}_k1": 28.0 for n in range(9)}, dataset="cbsd68")
+    with pytest.raises(UserError, match=r"superres_color\.kernels is \[1\] in this run and \[0, 1, 2, 3\] in the ref"):
+        publish(config, tmp_path / "all", REFERENCE)
+    whole = {f"0000_k{n}": 28.0 for n in range(4)}
+    maker.put(*key, whole, dataset="cbsd68", hyperparameters={"lmbda": 0.28})
+    publish(config, tmp_path / "all", REFERENCE)
+    maker.put(*key, whole, dataset="cbsd68", hyperparameters={"lmbda": 0.3})
+    publish(config, tmp_path / "all", REFERENCE)
+    assert 'hyperparameters was {"lmbda": 0.28}, is now {"lmbda": 0.3}' in capsys.readouterr().out
+
+
 def test_tuned_results_go_beside_the_others(tmp_path: Path, capsys) -> None:
     maker, _ = run(tmp_path / "run")
     maker.put("denoise_gray", "sigma5", "deal", [38.0])

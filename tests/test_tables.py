@@ -57,6 +57,7 @@ def test_tables_name_their_conventions():
     texts = {name: layouts.layout(config.Config(), name)["convention"] for name in ("table1", "table2", "table5")}
     assert "clipped to [0, 1] and not rounded to 8 bits" in texts["table1"]
     assert "mean over its blur kernels" in texts["table2"]
+    assert texts["table5"].startswith("peak 1"), "a column shows one image"
     assert "clipped to [0, 1] and rounded to 8 bits" in texts["table5"]
     assert [m["name"] for m in layouts.layout(config.Config(), "table5")["methods"]][:2] == ["truth", "measurement"]
     assert "bm3d" not in [m["name"] for m in layouts.layout(config.Config(), "table5")["methods"]]
@@ -103,18 +104,58 @@ def test_a_column_may_show_one_image(maker):
         ("superres_color", {"kernels": [1]}, "table2"),
         ("deblur_gray", {"measurement": "float"}, "table5"),
         ("deblur_gray", {"kernel_source": "generated"}, "table5"),
+        ("mri", {"split": "validation"}, "table3"),
+        ("mri", {"noise_std": 0.01}, "table3"),
+        ("mri", {"samplings": {"single4": config.Sampling(acceleration=4, center_fraction=0.5)}}, "table3"),
+        ("mri", {"source": "fastmri", "validation": 3}, "table3"),
+        ("mri", {"source": "fastmri", "exclude": []}, "table3"),
     ],
 )
 def test_another_experiment_on_the_same_images_is_not_compared(maker, task, change, table):
     changed = config.Config().tasks.model_copy(update={task: config.Config().task(task).model_copy(update=change)})
     other = config.Config().model_copy(update={"tasks": changed})
     setting = other.task(task).settings()[0]
-    dataset = other.task(task).dataset
+    dataset = other.task(task).data_name if task == "mri" else other.task(task).dataset
     maker.put(task, setting, "deal", {"01": 31.7}, dataset=dataset)
     built = maker.build(layouts.layout(other, table))
     reasons = {row["reason"] for row in built.comparison if row["method"] == "DEAL"}
     assert any(reason.startswith(f"measured on {dataset}, not on the paper's {dataset} (") for reason in reasons)
     assert not any("ours" in row for row in built.comparison)
+
+
+def test_the_papers_volumes_are_compared_and_others_are_not(maker):
+    fastmri = config.Config().task("mri").model_copy(update={"source": "fastmri"})
+    other = config.Config().model_copy(update={"tasks": config.Config().tasks.model_copy(update={"mri": fastmri})})
+    paper = "single-coil/acceleration=4/PD"
+    for dataset, verdict in (("mri_fastmri", "subset"), ("mri_fastmri (not the paper's volumes)", "missing")):
+        maker.put("mri", "single4_pd", "deal", {"a": 36.6}, dataset=dataset)
+        row = compared(maker.build(layouts.layout(other, "table3")), "DEAL", paper)
+        assert row["verdict"] == verdict, row
+
+
+def test_rows_that_are_another_experiment_than_the_papers_say_why(maker):
+    for method, setting in (("deal", "sigma25"), ("dncnn", "sigma25")):
+        maker.put("denoise_color", setting, method, {str(n): 31.0 for n in range(68)}, seed=7 * (method == "deal"))
+    shown = config.Config(weights="released")
+    table = maker.build(layouts.layout(shown, "table1"))
+    reason = compared(table, "DEAL", "color/sigma=25")["reason"]
+    assert reason.startswith("with weights of this project's own training") and reason.endswith("the paper's, seed 7")
+    assert "Hurault" in compared(table, "DnCNN", "color/sigma=25")["reason"]
+    assert compared(table, "DnCNN", "color/sigma=25")["verdict"] == "close"
+    official = maker.build(layouts.layout(config.Config(weights="official"), "table1"))
+    assert (
+        compared(official, "DEAL", "color/sigma=25")["reason"] == "another draw of the noise than the paper's, seed 7"
+    )
+
+
+def test_a_table_says_whether_hyperparameters_were_tuned(maker):
+    for method in ("tv", "deal", "measurement"):
+        maker.put("mri", "single4_pd", method, {"a": 36.6}, dataset="mri_zenodo", seed="stored")
+        maker.put("superres_color", "x2_sigma2.55", method, {"0000_k0": 28.0}, dataset="cbsd68")
+    tuned, paper = (maker.build(layouts.layout(config.Config(), name)).notes for name in ("table3", "table2"))
+    assert "Hyperparameters chosen on validation images: TV, DEAL." in tuned
+    assert any(note.startswith("Hyperparameters not tuned") and note.endswith(": TV, DEAL.") for note in paper)
+    assert tuned[0].endswith("The noise is that of the data, the same for every method.")
 
 
 def test_cells_hold_means_intervals_ranks_and_reasons(maker):

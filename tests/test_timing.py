@@ -157,7 +157,9 @@ def made(tmp_path: Path) -> Made:
 LAYOUT = {
     "table": "table4",
     "caption": "MRI, seconds",
-    "columns": [{"task": "mri", "setting": "single4_pd", "group": "4-fold", "label": "PD", "paper": PD}],
+    "columns": [
+        {"task": "mri", "setting": "single4_pd", "group": "4-fold", "label": "PD", "paper": PD, "dataset": "mri_zenodo"}
+    ],
     "methods": [
         {"name": "wcrr", "label": "WCRR", "paper": "WCRR"},
         {"name": "deal", "label": "DEAL", "paper": "DEAL"},
@@ -196,6 +198,28 @@ def test_paper_stands_beside_with_its_hardware_and_ratios(made: Made) -> None:
     text = timing_table.render_comparison_markdown(table)
     assert "Tesla V100-SXM2-32GB" in text and "GPU A" in text
     assert timing_table.render_comparison_csv(table).count("\n") == 17
+
+
+def test_times_on_other_data_are_not_compared(made: Made) -> None:
+    made.put("single4_pd", "deal", {"a": [1.0]})
+    other = {**LAYOUT, "columns": [{**LAYOUT["columns"][0], "dataset": "mri_else"}]}
+    table = made.build(other)
+    row = next(row for row in table.comparison if row["method"] == "DEAL" and row["setting"] == PD)
+    assert (row["verdict"], row["reason"]) == ("missing", "measured on mri_zenodo, not on the paper's mri_else")
+    assert "ours" not in row
+    assert "Caution: 4-fold was measured on mri_zenodo" in timing_table.render_markdown(table)
+
+
+def test_a_cell_without_a_file_is_told_from_one_that_cannot_be(made: Made) -> None:
+    made.put("single4_pd", "deal", {"a": [1.0]})
+    shown = [
+        {**method, "tasks": ["mri"] if method["name"] == "deal" else ["denoise_gray"]} for method in LAYOUT["methods"]
+    ]
+    column = {**LAYOUT["columns"][0], "setting": "multi8_pd"}
+    table = made.build({**LAYOUT, "methods": shown, "columns": [column]})
+    found = {method["label"]: table.missing(method, column) for method in shown}
+    assert found["DEAL"] == "not measured: there is no file of times"
+    assert found["WCRR"] == "WCRR does not serve the task mri"
 
 
 def test_all_forms_are_rendered_and_latex_is_escaped(made: Made) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from baselines import Hyperparameter, Method
-from bench import evaluate, registry, tune, tuning_figure
+from bench import evaluate, registry, tasks, tune, tuning_figure
 from bench.__main__ import main
 from bench.config import Config
 from bench.errors import UserError
@@ -205,6 +205,22 @@ def test_what_cannot_be_searched_is_refused(config: Config, smooth: Smooth) -> N
     smooth.hyperparameters = {"width": Hyperparameter(0.0, 0.0, 1.0)}
     with pytest.raises(UserError, match=r"^bm3d: parameter width starts at 0 .* needs a positive start"):
         run(config)
+
+
+def test_three_parameters_are_not_for_the_grid(config: Config, smooth: Smooth) -> None:
+    smooth.hyperparameters = {name: Hyperparameter(0.2, 0.01, 1.0) for name in ("a", "b", "c")}
+    with pytest.raises(
+        UserError, match=r"bm3d has 3 hyperparameters for denoise_gray and tuning\.search: grid takes two"
+    ):
+        run(changed(config, search="grid"))
+
+
+def test_validation_volumes_are_not_reconstructed_with_what_was_chosen_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    mri = Config().tasks.mri.model_copy(update={"split": "validation"})
+    chosen = Config().model_copy(update={"tasks": Config().tasks.model_copy(update={"mri": mri})})
+    monkeypatch.setattr(tasks.get("mri"), "hashes", lambda section, cache: {"0": f"pd {section.split}"})
+    with pytest.raises(UserError, match=r"^tasks\.mri\.split: validation reconstructs pd validation, on which"):
+        tune.refuse_test_images(chosen, "mri")
 
 
 def test_missing_weights_are_the_reason(config: Config) -> None:

@@ -27,6 +27,7 @@ class Column:
     images_expected: int | None
     image: str | None = None  # this image alone; None: all
     variants: bool = False  # rows `<image>_k0`, …: an image's value is the mean over them
+    tuned: bool = False  # whether hyperparameters are chosen on validation images
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Method:
     paper: str | None = None
     oracle: bool = False
     tasks: tuple[str, ...] | None = None  # None: all
+    tunes: tuple[str, ...] = ()  # tasks for which it has hyperparameters
+    remarks: tuple[tuple[str, str], ...] = ()  # task, why its rows are another experiment than the paper's
 
 
 @dataclass

@@ -198,6 +198,11 @@ class TaskSection(Section):
     varied: ClassVar[tuple[str, ...]] = ()
     """Keys that list the values of the grid."""
 
+    @property
+    def noise_seed(self) -> int | str:
+        """What result rows say of the noise: its seed, or that it comes with the data."""
+        return self.seed
+
     def settings(self) -> list[str]:
         """Names of the settings: `sigma25`, `x2_sigma2.55`, `k17_sigma7.65`."""
         return list(self.grid())
@@ -350,6 +355,10 @@ class Phantom(Section):
     seed: int = Field(0, ge=0, description="numpy seed of the first volume; one more for each following one.")
 
 
+STORED_NOISE = "stored"
+"""Instead of a seed: the noise comes with the data."""
+
+
 class Mri(TaskSection):
     """MRI: y = (F S x + n) · mask, with coil sensitivities S and the orthonormal FFT F."""
 
@@ -418,6 +427,11 @@ class Mri(TaskSection):
     def datasets(self) -> list[str]:
         """None: prepared samples take their place."""
         return []
+
+    @property
+    def noise_seed(self) -> int | str:
+        """The record on Zenodo holds its measurements."""
+        return STORED_NOISE if self.source == "zenodo" else self.seed
 
     @property
     def data_name(self) -> str:

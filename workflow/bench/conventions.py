@@ -35,16 +35,20 @@ class Convention:
         return np.rint(image.astype(np.float64) * 255) / 255 if self.rounded else image
 
     @property
+    def mean(self) -> str:
+        """What is averaged, in words."""
+        return f"mean over images of each image's PSNR{', itself the mean over its blur kernels' * self.variants}"
+
+    @property
     def text(self) -> str:
         """The convention in words, for the line below a table."""
         where = f"the centred {self.crop}×{self.crop} pixels" if self.crop else "all pixels and channels"
         clipped = "clipped to [0, 1]" if self.clip else "not clipped"
         rounded = "rounded to 8 bits" if self.rounded else "not rounded to 8 bits"
-        variants = ", itself the mean over its blur kernels" if self.variants else ""
         border = "" if self.crop else ", no border removed"
         measured = "; the measurement is scored unclipped" if self.clip else ""
         how = f"peak 1, {where}{border}, estimates {clipped} and {rounded}{measured}"
-        return f"mean over images of each image's PSNR{variants}, {how}"
+        return f"{self.mean}, {how}"
 
 
 CONVENTIONS: Mapping[str, Convention] = MappingProxyType(

@@ -132,7 +132,7 @@ def evaluate(
         "setting": setting,
         "dataset": described["dataset"],
         "method": method,
-        "seed": section.seed,
+        "seed": section.noise_seed,
     }
     with Progress(state) as progress:
         todo = [(name, make) for name, make in items if name not in progress.rows]
@@ -158,12 +158,13 @@ def evaluate(
         record,
         data=described,
         weights=hashes,
-        seed=section.seed,
+        seed=section.noise_seed,
         device=str(device),
         threads=torch.get_num_threads(),
         images=len(rows),
         batch=batches.size,
         convention=asdict(convention) | {"clip": convention.clip and instance.clip},
+        tuned=config.tuned(task),
         hyperparameters=values,
         config=part,
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if device.type == "cuda" else None,

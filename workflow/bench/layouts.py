@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import registry
-from bench.config import LEVIN_SIZES, Config, Deblur, Denoise, Mri, Superres, TimingTable
+from bench.config import LEVIN_SIZES, Config, Deblur, Denoise, Mri, Superres, TimingTable, is_deal
 from bench.conventions import CONVENTIONS
 from bench.errors import UserError
 
@@ -14,7 +14,20 @@ PAPER_ROWS = {("table3", "measurement"): "Zero-fill"}
 SET3 = {"01": ("C.man", "cameraman"), "02": ("House", "house"), "05": ("Monarch", "monarch")}
 """Image of Set12 → its heading in Table 5, its name in paper_values.csv."""
 
-
+OWN_WEIGHTS = "with weights of this project's own training, not the authors'"
+QUOTED = "the paper quotes a row that was made from measurements not rounded to 8 bits"
+NOT_THE_PAPERS = {
+    ("dncnn", "denoise_color"): "the authors' published networks; the paper's row is of a DnCNN that Hurault et al. "
+    "trained, and what the published ones were trained on is not documented",
+    ("drunet", "denoise_color"): "the authors' published network; the paper's row is of a lighter one that Hurault et "
+    "al. trained",
+    ("epll", "deblur_gray"): f"a prior trained here on BSD400, a circular boundary known to the method; {QUOTED}",
+    ("fdn", "deblur_gray"): f"a circular boundary known to the method; {QUOTED}",
+    ("ircnn", "deblur_gray"): QUOTED,
+    ("dpir", "deblur_gray"): QUOTED,
+    ("prox_drunet", "denoise_gray"): "the published colour network on three equal channels",
+}
+"""(method, task) → why its rows can differ from the paper's although both are right (docs/protocol.md)."""
 ABLATED_TASK = "denoise_gray"
 
 
@@ -34,12 +47,16 @@ def layout(config: Config, table: str) -> dict[str, Any]:
     """The layout of `table` for `bench.tables.build`."""
     section = _section(config, table)
     remarks = [REMARKS[found.source] for task in section.tasks if isinstance(found := config.task(task), Mri)]
+    columns = [column for task in section.tasks for column in _columns(task, config)]
+    convention = "; ".join(dict.fromkeys([*(CONVENTIONS[t].text for t in section.tasks), *filter(None, remarks)]))
+    if all("image" in column for column in columns):
+        convention = convention.removeprefix(CONVENTIONS[section.tasks[0]].mean).removeprefix(", ")
     return {
         "table": table,
         "caption": section.caption,
-        "convention": "; ".join(dict.fromkeys([*(CONVENTIONS[t].text for t in section.tasks), *filter(None, remarks)])),
+        "convention": convention,
         "tolerance": section.tolerance,
-        "columns": [column for task in section.tasks for column in _columns(task, config)],
+        "columns": columns,
         "methods": [
             {
                 "name": entry.name,
@@ -47,10 +64,19 @@ def layout(config: Config, table: str) -> dict[str, Any]:
                 "paper": PAPER_ROWS.get((table, entry.name), None if entry.oracle else entry.label),
                 "oracle": entry.oracle,
                 "tasks": None if "*" in entry.tasks else list(entry.tasks),
+                "tunes": [task for task in section.tasks if entry.serves(task) and entry.tunes(task)],
+                "remarks": _remarks(entry.name, section.tasks, config),
             }
             for entry in map(registry.entry, _methods(config, section))
         ],
     }
+
+
+def _remarks(method: str, tasks: list[str], config: Config) -> list[tuple[str, str]]:
+    """(task, what makes the method's rows another experiment than the paper's)."""
+    if is_deal(method):
+        return [(task, OWN_WEIGHTS) for task in tasks if config.weights in ("train", "released")]
+    return [(task, NOT_THE_PAPERS[method, task]) for task in tasks if (method, task) in NOT_THE_PAPERS]
 
 
 def ablation_results(config: Config) -> dict[tuple[str, str, str], Path]:
@@ -87,7 +113,15 @@ def timing_layout(config: Config, table: str) -> dict[str, Any]:
         "table": table,
         "caption": section.caption,
         "columns": [column for task in section.tasks for column in _columns(task, config)],
-        "methods": [{"name": entry.name, "label": entry.label, "paper": entry.label} for entry in entries],
+        "methods": [
+            {
+                "name": entry.name,
+                "label": entry.label,
+                "paper": entry.label,
+                "tasks": None if "*" in entry.tasks else list(entry.tasks),
+            }
+            for entry in entries
+        ],
     }
 
 
@@ -110,7 +144,7 @@ def _columns(task: str, config: Config) -> list[dict[str, Any]]:
     """The columns of one task; `dataset` is the paper's, with what else differs from the paper's experiment."""
     section = config.task(task)
     describe = next(function for kind, function in COLUMNS.items() if isinstance(section, kind))
-    shared = {"task": task, "variants": CONVENTIONS[task].variants}
+    shared = {"task": task, "variants": CONVENTIONS[task].variants, "tuned": config.tuned(task)}
     return [shared | column for column in describe(task, section)]
 
 
@@ -177,13 +211,23 @@ REMARKS = {
 """Source of MRI data → what is to be said of it."""
 
 
+PAPERS_SAMPLINGS = [(s.acceleration, s.center_fraction) for s in Mri().samplings.values()]
+
+
 def _mri(task: str, section: Mri) -> Iterator[dict[str, Any]]:
     """A column a sampling and contrast."""
-    real = section.source != "phantom"
+    real, paper = section.source != "phantom", Mri()
     dataset = section.data_name if real else "mri_zenodo"
-    if section.noise_std != 0.002:
-        dataset += " (noise of standard deviation 0.002)"
+    differs = {"noise of standard deviation 0.002": section.noise_std != paper.noise_std}
+    differs["test volumes"] = section.split != paper.split
+    if section.source == "fastmri":
+        chosen = (section.validation, sorted(section.exclude)) != (paper.validation, sorted(paper.exclude))
+        differs["volumes 11 to 60 of each contrast"] = chosen
     for setting, values in section.grid().items():
+        sampled = section.samplings[values["sampling"]]
+        missed = [text for text, wrong in differs.items() if wrong]
+        if (sampled.acceleration, sampled.center_fraction) not in PAPERS_SAMPLINGS:
+            missed.append("the paper's share of central columns")
         coils, contrast = values["sampling"].rstrip("0123456789"), values["contrast"].upper()
         yield {
             "setting": setting,
@@ -191,7 +235,7 @@ def _mri(task: str, section: Mri) -> Iterator[dict[str, Any]]:
             "label": contrast,
             "paper": f"{coils}-coil/acceleration={values['acceleration']:g}/{contrast}",
             "images_expected": 50 if real else None,
-            "dataset": dataset,
+            "dataset": dataset + (f" ({', '.join(missed)})" if missed else ""),
         }
 
 

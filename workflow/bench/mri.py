@@ -72,6 +72,7 @@ class MriTask:
         return found
 
     def data(self, section: Mri, cache: Path) -> dict[str, Any]:
-        """The source's name and the digest of all samples."""
+        """The source's name, with what tells its volumes from the paper's, and the digest of all samples."""
         listing = mri_data.read_listing(Path(section.samples(cache)))
-        return {"dataset": section.data_name, "digest": listing["digest"]}
+        others = " (not the paper's volumes)" if listing.get("strangers") else ""
+        return {"dataset": section.data_name + others, "digest": listing["digest"]}

@@ -48,7 +48,12 @@ def prepare(config: Config, output: Path) -> None:
         about = {"volume": volume, "contrast": contrast, "split": split}
         listed.append({**about, "file": str(path.relative_to(folder)), "sha256": sha256(path)})
     data = digest([{k: v for k, v in sample.items() if k != "file"} for sample in listed])
-    write_json(output, {"source": section.source, "digest": data, "preparation": part, "samples": listed})
+    about = {"source": section.source, "digest": data, "preparation": part}
+    if section.source == "fastmri":
+        about["strangers"] = strangers([(s["split"], s["contrast"], Path(s["file"])) for s in listed], section)
+        for line in about["strangers"]:
+            print(f"warning: {line}", file=sys.stderr, flush=True)
+    write_json(output, {**about, "samples": listed})
 
 
 def _is_made(path: Path, key: str) -> bool:
@@ -80,9 +85,6 @@ def _sources(config: Config, section: Mri, folder: Path) -> Iterator[tuple[str, 
                 "(https://fastmri.med.nyu.edu); or set tasks.mri.source to phantom"
             )
     chosen = select(raw, section, exclude)
-    if section.source == "fastmri":
-        for line in strangers(chosen, section):
-            print(f"warning: {line}", file=sys.stderr, flush=True)
     for split, contrast, path in chosen:
 
         def make(path: Path = path, split: str = split) -> Sample:

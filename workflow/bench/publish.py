@@ -12,12 +12,13 @@ from typing import Any
 
 from bench import ablations, layouts, render, tables, timing_table
 from bench.config import Config, evaluation_part
+from bench.conventions import CONVENTIONS
 from bench.errors import UserError
 from bench.files import write_json, write_text
 from bench.provenance import sha256, sidecar_path, verify
 from bench.results import RESULT_COLUMNS, Result, to_csv
 
-KEPT = ("missing", *render.PROVENANCE, "command", "config", "hyperparameters", "images")
+KEPT = ("missing", *render.PROVENANCE, "command", "config", "tuned", "hyperparameters", "images")
 """What a published sidecar says."""
 
 
@@ -93,9 +94,12 @@ def _same_experiment(result: Result, config: Config, reference: Config) -> None:
     ours = result.sidecar.get("config") or evaluation_part(config, task, setting, method)
     theirs = evaluation_part(reference, task, setting, method)
     ours, theirs = (json.loads(json.dumps({**part, "solver": None})) for part in (ours, theirs))
-    ours["hyperparameters"], theirs["hyperparameters"] = (
-        "tuned" if c.tuned(task) else "paper" for c in (config, reference)
-    )
+    tuned = result.sidecar.get("tuned")
+    for part, of in ((ours, config.tuned(task) if tuned is None else tuned), (theirs, reference.tuned(task))):
+        part["hyperparameters"] = "tuned" if of else "paper"
+    if CONVENTIONS[task].variants and result.rows:
+        ours["kernels"] = sorted({int(row["image"].rpartition("_k")[2]) for row in result.rows})
+        theirs["kernels"] = sorted(reference.task(task).selection()["kernels"])
     for key in theirs:
         if ours.get(key) != theirs[key]:
             raise UserError(
@@ -120,8 +124,12 @@ def _add(result: Result, folder: Path) -> None:
 
 
 def _unlike(stored: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Solver and weights, where a result that takes the place of another was computed with others."""
-    for what, both in (("weights", (stored, new)), ("solver", ((s.get("config") or {}) for s in (stored, new)))):
+    """Solver, weights and hyperparameters, where a result that takes the place of another was computed with others."""
+    for what, both in (
+        ("weights", (stored, new)),
+        ("solver", ((s.get("config") or {}) for s in (stored, new))),
+        ("hyperparameters", (stored, new)),
+    ):
         before, now = (json.dumps(record.get(what), sort_keys=True) for record in both)
         if before != now:
             yield what, before, now

@@ -141,13 +141,23 @@ def lead(tables: Sequence[TableView], facts: Sequence[Fact], config: Mapping[str
             ("Weights of DEAL", "; ".join(part for part in (source, ", ".join(deal)) if part)),
             ("Data", ", ".join(text.partition(" ")[2] for text in known.get("Data", []))),
             ("Extent", extent),
-            ("Hyperparameters", config.get("hyperparameters", "")),
+            ("Hyperparameters", _chosen(config)),
             ("Machine", ", ".join(known.get("Device", []))),
             ("Code", ", ".join([*known.get("Version", []), *_few(known.get("Commit", []), "commits")])),
             ("When", "; ".join(known.get("Reconstructed", []))),
         )
         if text
     ]
+
+
+def _chosen(config: Mapping[str, Any]) -> str:
+    """Which tasks' hyperparameters are tuned and which are the paper's."""
+    default, found = config.get("hyperparameters", ""), {}
+    for task, section in config.get("tasks", {}).items():
+        found.setdefault(section.get("hyperparameters") or default, []).append(task)
+    if len(found) < 2:
+        return "".join(found) or default
+    return "; ".join(f"{how}: {', '.join(tasks)}" for how, tasks in found.items())
 
 
 def _few(texts: Sequence[str], what: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench import per_image
 from bench.cells import Cell, Column, Method, Table, make_cell, rank
+from bench.config import STORED_NOISE
 from bench.render import render_markdown, write
 from bench.results import Key, Result
 from bench.stats import verdict
@@ -15,6 +16,11 @@ __all__ = ["build", "paper_values", "render_markdown", "write"]
 
 PAPER_VALUES = Path(__file__).parents[1] / "data" / "paper_values.csv"
 ABSENT = "not in config.yaml's methods"
+PAPERS_SEED = "0"
+CHOSEN = {
+    True: "Hyperparameters chosen on validation images",
+    False: "Hyperparameters not tuned, but the paper's, or where it has none the method's starting point",
+}
 
 
 def paper_values(table: str) -> list[dict[str, str]]:
@@ -26,7 +32,13 @@ def paper_values(table: str) -> list[dict[str, str]]:
 def build(layout: Mapping[str, Any], results: Mapping[Key, Result]) -> Table:
     """The table that `layout` (see bench/layouts.py) asks for; results that it does not show are ignored."""
     columns = [Column(**column) for column in layout["columns"]]
-    methods = [Method(**{**m, "tasks": m.get("tasks") and tuple(m["tasks"])}) for m in layout["methods"]]
+    methods = [
+        Method(
+            **{**m, "tasks": m.get("tasks") and tuple(m["tasks"])}
+            | {"tunes": tuple(m.get("tunes", ())), "remarks": tuple(map(tuple, m.get("remarks", ())))}
+        )
+        for m in layout["methods"]
+    ]
     methods.sort(key=lambda method: method.oracle)  # stable
     cells = {(m, column): make_cell(column, m, results) for column in columns for m in methods}
     for column in columns:
@@ -55,13 +67,19 @@ def _compared(table: Table, value: Mapping[str, str]) -> dict[str, Any]:
     record |= {"ours": ours, "difference": ours - paper, "low": cell.psnr.low, "high": cell.psnr.high}
     if cell.partial:  # other images alone move a mean by more than the tolerance
         return record | {"verdict": "subset", "reason": f"subset: {_extent(cell, column)}"}
-    return record | {"verdict": verdict(paper, ours, table.tolerance), "reason": ""}
+    remarks = [text for task, text in method.remarks if task == column.task]
+    if (seed := cell.result.rows[0]["seed"]) not in (PAPERS_SEED, STORED_NOISE):
+        remarks.append(f"another draw of the noise than the paper's, seed {seed}")
+    return record | {"verdict": verdict(paper, ours, table.tolerance), "reason": "; ".join(remarks)}
+
+
+def foreign(found: str, expected: str) -> str:
+    """Why what was measured on the data `found` has nothing to do with the paper's, if so."""
+    return "" if found == expected else f"measured on {found}, not on the paper's {expected}"
 
 
 def _foreign(cell: Cell, column: Column) -> str:
-    """Why the number has nothing to do with the paper's, if so."""
-    found = cell.result.rows[0]["dataset"]
-    return "" if found == column.dataset else f"measured on {found}, not on the paper's {column.dataset}"
+    return foreign(cell.result.rows[0]["dataset"], column.dataset)
 
 
 def _extent(cell: Cell, column: Column) -> str:
@@ -82,11 +100,16 @@ def _notes(table: Table) -> list[str]:
         images = "One image a column."
     labels = _grouped((cell.result.rows[0]["seed"], label) for _, label, cell in cells)
     seeds = _grouped((column, cell.result.rows[0]["seed"]) for column, _, cell in cells)
-    if all(len(found) == 1 for found in seeds.values()):
+    if list(labels) == [STORED_NOISE]:
+        notes = [f"{images} The noise is that of the data, the same for every method."]
+    elif all(len(found) == 1 for found in seeds.values()):
         notes = [f"{images} Noise seed {' or '.join(labels)}, the same for every method."]
     else:
         listed = "; ".join(f"seed {seed}: {', '.join(found)}" for seed, found in labels.items())
         notes = [images, f"Caution: the methods saw different noise, {listed}."]
+    chosen = _grouped((column.tuned, m.label) for column, m, cell in table.items()
+                      if not cell.missing and column.task in m.tunes)  # fmt: skip
+    notes += [f"{CHOSEN[tuned]}: {', '.join(found)}." for tuned, found in chosen.items()]
     partial = _grouped(((c.group, _extent(cell, c)), label) for c, label, cell in cells if cell.partial)
     for (group, extent), found in partial.items():
         everybody = {label for column, label, _ in cells if column.group == group} == set(found)

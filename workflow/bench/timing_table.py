@@ -17,7 +17,7 @@ from bench.errors import UserError
 from bench.files import write_text
 from bench.render import LATEX, PROVENANCE, TEX, bullets, footnotes, mark, pipe
 from bench.results import Key, Saved, to_csv
-from bench.tables import paper_values
+from bench.tables import foreign, paper_values
 
 COLUMNS = ["task", "setting", "dataset", "image", "method", "repeat", "seconds", "iterations"]
 TABLE_COLUMNS = ["task", "setting", "method", "label", "images", "calls", "median_s", "low_s", "high_s", "mean_s"]
@@ -25,6 +25,7 @@ TABLE_COLUMNS += ["missing"]
 COMPARISON_COLUMNS = ["table", "method", "label", "setting", "metric", "unit", "paper", "ours", "paper_ratio"]
 COMPARISON_COLUMNS += ["our_ratio", "images", "verdict", "reason"]
 REFERENCE = "deal"  # ratios are to its time
+NOT_TIMED = "not measured: there is no file of times"
 
 
 class Timing(Saved):
@@ -82,7 +83,10 @@ class TimingTable:
     def missing(self, method: Mapping[str, Any], column: Mapping[str, Any]) -> str | None:
         """Why there is no time."""
         found = self.timings.get((column["task"], column["setting"], method["name"]))
-        return found.missing if found else f"{method['label']} does not serve the task {column['task']}"
+        if found:
+            return found.missing
+        serves = method.get("tasks") is None or column["task"] in method["tasks"]
+        return NOT_TIMED if serves else f"{method['label']} does not serve the task {column['task']}"
 
     @property
     def reasons(self) -> list[str]:
@@ -122,6 +126,8 @@ def build(layout: Mapping[str, Any], timings: Mapping[Key, Timing]) -> TimingTab
         if found is None:
             absent = table.missing(method, column) if method and column else None
             row["reason"] = absent or ("not in config.yaml's methods" if column else "no such column")
+        elif reason := foreign(found.rows[0]["dataset"], column["dataset"]):
+            row["reason"] = reason
         else:
             ours = table.timing(reference, column) if reference else None
             row |= {"ours": found.mean, "our_ratio": found.mean / ours.mean if ours else None, "images": found.images}
@@ -269,7 +275,13 @@ def _notes(table: TimingTable) -> list[str]:
             f"new shape: {limits['warmup']}. The clock is read when the device is idle; loading, set-up and "
             "metrics are not in it."
         )
-    return notes + footnotes(table.reasons)
+    shown = [(c, found) for c in table.columns for m in table.methods if (found := table.timing(m, c))]
+    others = dict.fromkeys(
+        f"Caution: {c['group']} was {why}; it is not compared."
+        for c, found in shown
+        if (why := foreign(found.rows[0]["dataset"], c["dataset"]))
+    )
+    return [*notes, *others, *footnotes(table.reasons)]
 
 
 def _number(value: float | None) -> str:

@@ -64,6 +64,11 @@ def tune(config: Config, task: str, setting: str, method: str, output: Path, wei
     key = digest([part, described, hashes, code_digest(code_modules(method))])
     state = Path(config.results) / ".state" / "tuning" / task / setting / f"{method}-{key}.jsonl"
     space, limits = _space(method, known), config.tuning
+    if limits.search == "grid" and len(space) > 2:
+        raise UserError(
+            f"{method} has {len(space)} hyperparameters for {task} and tuning.search: grid takes two at most; "
+            "set tuning.search: budget"
+        )
     instance.validating = True
     with Progress(state, key="point") as progress:
         score = Score(
@@ -156,6 +161,11 @@ def refuse_test_images(config: Config, task: str) -> None:
     sections, kind = (config.for_tuning(task).task(task), config.task(task)), tasks.get(task)
     validation, test = (kind.hashes(section, Path(config.cache)) for section in sections)
     if shared := sorted(validation[key] for key in set(validation) & set(test)):
+        if task == "mri":  # its validation volumes are a part of its own data
+            raise UserError(
+                f"tasks.mri.split: {config.tasks.mri.split} reconstructs {', '.join(shared)}, on which "
+                "hyperparameters are chosen; set tasks.mri.hyperparameters: paper, or tasks.mri.split: test"
+            )
         names = [kind.data(section, Path(config.cache))["dataset"] for section in sections]
         raise UserError(
             f"tuning.tasks.{task}.dataset: {names[0]} shares {', '.join(shared)} with the test set {names[1]}; "
