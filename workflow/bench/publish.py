@@ -119,7 +119,7 @@ def _add(result: Result, folder: Path) -> None:
         for what, before, now in _unlike(stored.sidecar, result.sidecar):
             print(f"{path}: {what} was {before}, is now {now}")
     write_text(path, to_csv(RESULT_COLUMNS, ({**row, "seconds": ""} for row in result.rows)))
-    sidecar: dict[str, Any] = {key: result.sidecar.get(key) for key in KEPT}
+    sidecar: dict[str, Any] = {key: result.sidecar.get(key) for key in KEPT if key in result.sidecar}
     write_json(sidecar_path(path), sidecar | {"output": {"name": path.name, "sha256": sha256(path)}})
 
 
