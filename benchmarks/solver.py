@@ -11,8 +11,9 @@
 For every problem a tight solution is computed first (relative fixed-point residual 1e-6). Then `reference` and `fast`
 run in turns; the distance of every outer iterate to the tight solution is plotted against the time at which it was
 there. The ratio is taken at the accuracy asked for (--accuracy), or, where one of them never gets there, as
-`reference` often does not, at the best that both reach. `reference` is the published algorithm on PyTorch's convolutions, as its authors call them. Times are only
-comparable within one run of this script; on a machine that does other work take --threads 1 --clock cpu.
+`reference` often does not, at the best that both reach. `reference` is the published algorithm on PyTorch's
+convolutions, as its authors call them. Times are only comparable within one run of this script; on a machine that
+does other work take --threads 1 --clock cpu.
 
 Writes <output>.csv (one line a run), <output>_path.csv (one line an iterate) and <output>.png.
 """
