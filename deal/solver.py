@@ -147,7 +147,8 @@ def solve(
         dtype = next(model.parameters()).dtype
         b = b.to(dtype)
         sigma = torch.as_tensor(sigma, dtype=dtype, device=b.device).expand(len(b))
-        lmbda = model.lmbda(sigma) if lmbda is None else lmbda
+        # a learned κ may fall below 0 where σ is almost 0; there the data are the image
+        lmbda = model.lmbda(sigma).clamp(min=0) if lmbda is None else lmbda
         lmbda = torch.as_tensor(lmbda, dtype=dtype, device=b.device).expand(len(b))
         for name, value in (("sigma", sigma), ("lambda", lmbda)):
             if not (torch.isfinite(value).all() and (value >= 0).all()):
@@ -404,12 +405,17 @@ def iterate(system, b: Tensor, steps: int, algorithm: str, cg_tol: float, max_cg
 @contextlib.contextmanager
 def _full_float32() -> Iterator[None]:
     """No TF32 in convolutions, PyTorch's default on GPUs: with its ten bits no residual gets far below 1e-3."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    switch, key, off = torch.backends.cudnn, "allow_tf32", False
+    try:
+        before = switch.allow_tf32
+    except RuntimeError:  # the caller uses the newer setting, which does not go together with this one
+        switch, key, off = torch.backends.cudnn.conv, "fp32_precision", "ieee"
+        before = switch.fp32_precision
+    setattr(switch, key, off)
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        setattr(switch, key, before)
 
 
 def _bfloat16_is_fast(x: Tensor) -> bool:

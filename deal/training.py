@@ -426,7 +426,8 @@ class _Run:
         if log.is_file():
             with log.open(newline="") as handle:
                 self.rows = [row for row in csv.DictReader(handle) if int(row["step"]) <= self.step]
-            self._write_log()
+            if not self.rank:  # one of the processes that share a training writes
+                self._write_log()
 
     def save(self) -> None:
         """Write the checkpoint atomically."""

@@ -1,6 +1,8 @@
 """Solvers: against dense algebra, for any operator; honest records."""
 
 import math
+import subprocess
+import sys
 import warnings
 from types import SimpleNamespace
 
@@ -384,3 +386,25 @@ def test_a_start_in_bfloat16_leads_to_the_same_point(model, monkeypatch):
     mixed = model.solve(y, deal.Identity(), 25 / 255, tol=1e-5, clip=False)
     assert mixed.converged.all()
     torch.testing.assert_close(mixed.x, full.x, rtol=0, atol=1e-4)
+
+
+def test_almost_no_noise_gives_the_data_back():
+    """The learned κ of the colour model is below 0 there."""
+    model = deal.load("color")
+    y = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    x = model.denoise(y, torch.tensor([0.0, 0.05 / 255]))
+    assert float(model.lmbda(torch.zeros(1))) < 0
+    torch.testing.assert_close(x, y, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("owner", ["torch.backends", "torch.backends.cudnn", "torch.backends.cudnn.conv"])
+def test_it_solves_under_pytorchs_newer_precision_settings(owner):
+    """In a process of its own: once made, the choice between old and new settings cannot be taken back."""
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this PyTorch has the old settings only")
+    script = (
+        f"import torch, deal\n{owner}.fp32_precision = 'ieee'\ndeal.DEAL('gray').denoise(torch.rand(1, 1, 9, 9), 0.1)\n"
+    )
+    script += f"assert {owner}.fp32_precision == 'ieee'"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-500:]

@@ -18,7 +18,7 @@ from skimage import data as photographs
 import deal
 from deal.model import DEAL
 from deal.patches import PackedImages, pack
-from deal.training import Phase, TrainConfig, loss_backward, make_batch, train
+from deal.training import Phase, TrainConfig, _Run, loss_backward, make_batch, train
 
 TINY = TrainConfig(
     phases=(Phase(4, (1e-3, 5e-4), warmup=2), Phase(3, (2e-4, 1e-7), outer=(3, 4))),
@@ -242,8 +242,8 @@ def test_batches_depend_on_seed_step_and_rank_only(packed):
     torch.testing.assert_close((y - x).flatten(1).std(1), sigma, rtol=0.2, atol=1e-3)
 
 
-def test_two_processes_equal_one(packed, validation, tmp_path):
-    """Under torchrun gradients are averaged: two ranks run, agree, and write one result."""
+def test_two_processes_write_one_result(packed, validation, tmp_path):
+    """Under torchrun: both ranks end well, one log and one file of weights."""
     import json
 
     np.save(tmp_path / "val.npy", validation[0])
@@ -256,6 +256,18 @@ def test_two_processes_equal_one(packed, validation, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(losses(tmp_path / "s")) == 2
     assert deal.load(tmp_path / "w.safetensors").channels == 1
+
+
+def test_one_of_the_processes_that_resume_rewrites_the_log(packed, validation, tmp_path):
+    config = replace(TINY, phases=(Phase(2, (1e-3, 1e-3)),), validate_every=2)
+    train(config, packed, validation, tmp_path / "w.safetensors", tmp_path / "s", progress=False)
+    log = tmp_path / "s" / "log.csv"
+    written = log.read_text()
+    longer = written + written.splitlines()[-1].replace("2,", "3,", 1) + "\n"  # a step that the checkpoint has not
+    log.write_text(longer)
+    for rank, expected in ((1, longer), (0, written)):
+        _Run(config, DEAL("gray"), tmp_path / "s", rank).resume()
+        assert log.read_text() == expected
 
 
 def test_a_batch_must_be_shared_evenly(packed, validation, tmp_path, monkeypatch):
