@@ -65,6 +65,8 @@ class Method:
     """True: `reconstruct` also gets the keyword `truth`, the image that is looked for."""
     ranked: ClassVar[bool] = True
     """False: stands below the methods of a table and is not ranked, as oracles are."""
+    remarks: ClassVar[Mapping[str, str]] = {}
+    """Task → why its row can differ from the paper's although both are right; read from the source, so a literal."""
     batches: ClassVar[bool] = False
     """True: `reconstruct` takes several images of one size at once, and none of them depends on the others."""
     clip: ClassVar[bool] = True

@@ -6,6 +6,7 @@ The authors' MatConvNet models. They trained gray ones for σ = 10, 15, …, 75 
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -24,6 +25,10 @@ class DnCNN(Method):
     label = "DnCNN"
     batches = True
     tasks = ("denoise_gray", "denoise_color")
+    remarks: ClassVar = {
+        "denoise_color": "the authors' published networks; the paper's row is of a DnCNN that Hurault et al. trained, "
+        "and what the published ones were trained on is not documented"
+    }
 
     def unavailable(self, task: str, sigma: float) -> str | None:
         """Says which noise levels there are where there is none for σ."""

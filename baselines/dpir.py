@@ -4,7 +4,6 @@ FFDNet and DnCNN need no weights that are hard to come by. Only DRUNet's rows ar
 super-resolution (ircnn.py). Another denoiser takes a class with its name, label, `prefix` and `load`.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -12,15 +11,16 @@ from typing import ClassVar
 import torch
 
 from baselines import Method, Operator
-from baselines.networks.dncnn import load_dncnn
+from baselines.dncnn import LAYERS
+from baselines.networks.dncnn import DnCNNSet, load_dncnn
 from baselines.networks.drunet import load_drunet, split
 from baselines.networks.ffdnet import load_ffdnet
 from baselines.networks.ircnn import load_ircnn
 from baselines.plug_and_play import dpir
 
 COLOR = {"superres_color": True, "deblur_gray": False}
-DNCNN = {True: ("color", (5, 15, 25)), False: ("plain", (5, 15, 40))}
-"""By colour: kind and levels (0-255 units) of the networks of DnCNN."""
+DNCNN = {"superres_color": ("color", (5, 15, 25)), "deblur_gray": ("plain", (5, 15, 40))}
+"""Kind and levels (0-255 units) of the networks of DnCNN; those of Provable Plug-and-Play reach further in gray."""
 
 
 class _HQS(Method):
@@ -29,8 +29,8 @@ class _HQS(Method):
     tasks = ("superres_color", "deblur_gray")
     prefix: ClassVar[str]
     """The weights are called `<prefix>_color` and `<prefix>_gray`."""
-    load: ClassVar[Callable[[Path, int], torch.nn.Module]]
-    """File and number of channels → network (x, σ) → denoised x."""
+    load: ClassVar[Callable[..., torch.nn.Module]]
+    """File, or one for each of `weights_for`, and number of `channels` → network (x, σ) → denoised x."""
 
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
         """Those of the task's channels, whatever the noise level."""
@@ -39,8 +39,8 @@ class _HQS(Method):
     def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
         """Load the network."""
         super().setup(task, sigma, weights, device)
-        (name,) = self.weights_for(task, sigma)
-        self.network = self.load(weights[name], 3 if COLOR[task] else 1).to(device)
+        paths = [weights[name] for name in self.weights_for(task, sigma)]
+        self.network = self.load(*paths, channels=3 if COLOR[task] else 1).to(device)
 
     def denoise(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
         """One pass."""
@@ -59,6 +59,7 @@ class DPIR(_HQS):
     name = "dpir"
     label = "DPIR"
     prefix = "drunet"
+    remarks: ClassVar = {"deblur_gray": "the paper quotes a row that was made from measurements not rounded to 8 bits"}
     load = staticmethod(load_drunet)
 
     def denoise(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -85,30 +86,21 @@ class DPIRIRCNN(_HQS):
     load = staticmethod(load_ircnn)
 
 
-class DPIRDnCNN(_HQS):
-    """DnCNN in the loop: at every level the network whose own level is nearest, in the logarithm.
+def _load_dncnn(*paths: Path, channels: int) -> DnCNNSet:
+    """The networks of DNCNN, from files in that order."""
+    task = "superres_color" if channels == 3 else "deblur_gray"
+    levels = (level / 255 for level in DNCNN[task][1])
+    return DnCNNSet({s: load_dncnn(path, channels, LAYERS[channels]) for s, path in zip(levels, paths, strict=True)})
 
-    Rescaling the image to the network's level instead loses 5 dB at low noise, where its values leave [0, 1].
-    """
+
+class DPIRDnCNN(_HQS):
+    """DnCNN in the loop, at every σ_k that of the nearest level."""
 
     name = "dpir_dncnn"
     label = "DPIR (DnCNN)"
+    load = staticmethod(_load_dncnn)
 
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
-        """All levels that the loop passes: of the plain gray networks for deblurring, or the colour ones."""
-        kind, levels = DNCNN[COLOR[task]]
+        """All levels, since the loop passes them all."""
+        kind, levels = DNCNN[task]
         return tuple(f"dncnn_{kind}_{level}" for level in levels)
-
-    def setup(self, task: str, sigma: float, weights: Mapping[str, Path], device: torch.device) -> None:
-        """Load the networks."""
-        Method.setup(self, task, sigma, weights, device)
-        channels, layers = (3, 20) if COLOR[task] else (1, 17)
-        _, levels = DNCNN[COLOR[task]]
-        self.networks = {
-            level / 255: load_dncnn(weights[name], channels, layers).to(device)
-            for level, name in zip(levels, self.weights_for(task, sigma), strict=True)
-        }
-
-    def denoise(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
-        """One pass of the nearest network."""
-        return self.networks[min(self.networks, key=lambda level: abs(math.log(level / sigma)))](x)

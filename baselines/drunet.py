@@ -6,6 +6,7 @@ The paper's colour row quotes a lighter network of other authors; these weights 
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -22,6 +23,10 @@ class DRUNet(Method):
     label = "DRUNet"
     batches = True
     tasks = ("denoise_gray", "denoise_color")
+    remarks: ClassVar = {
+        "denoise_color": "the authors' published network; "
+        "the paper's row is of a lighter one that Hurault et al. trained"
+    }
 
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:
         """`drunet_gray` or `drunet_color`."""

@@ -6,6 +6,7 @@ nothing of the boundary. Here the blur is circular and known to be, so the Fouri
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,11 @@ class FDN(Method):
     name = "fdn"
     label = "FDN"
     tasks = ("deblur_gray",)
+    remarks: ClassVar = {
+        "deblur_gray": "a circular boundary known to the method; "
+        "the paper quotes a row that was made "
+        "from measurements not rounded to 8 bits"
+    }
 
     def __init__(self) -> None:
         super().__init__()

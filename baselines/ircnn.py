@@ -7,6 +7,7 @@ fall to 13, to be chosen among 1, 3, …, 15; so it is tuned.
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -25,6 +26,7 @@ class IRCNN(Method):
     name = "ircnn"
     label = "IRCNN"
     tasks = ("superres_color", "deblur_gray")
+    remarks: ClassVar = {"deblur_gray": "the paper quotes a row that was made from measurements not rounded to 8 bits"}
     tuned_tasks = ("deblur_gray",)
 
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ project's substitute, since where the paper's gray rows come from is not known.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ class ProxDRUNet(Method):
     name = "prox_drunet"
     label = "Prox-DRUNet"
     tasks = ("denoise_gray", "denoise_color", "superres_color", "mri")
+    remarks: ClassVar = {"denoise_gray": "the published colour network on three equal channels"}
     tuned_tasks = ("mri",)
 
     def weights_for(self, task: str, sigma: float) -> tuple[str, ...]:

@@ -80,6 +80,7 @@ def test_description(name: str, config: Config) -> None:
     assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
     assert (method.name, method.label, tuple(method.tasks)) == (entry.name, entry.label, entry.tasks)
     assert method.tasks == ("*",) or set(method.tasks) <= set(CONVENTIONS)
+    assert dict(entry.remarks) == method.remarks and all(map(entry.serves, method.remarks))
     for key, p in method.hyperparameters.items():
         assert isinstance(p, Hyperparameter), key
         assert p.low <= p.default <= p.high, key
@@ -355,6 +356,19 @@ def test_a_method_that_would_vanish_is_refused(
     assert str(caught.value).startswith(f"vanishing: method 'mine': {complaint}")
     assert "*, denoise_gray, denoise_color, superres_color, deblur_gray, mri" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stated", ["'quoted'", "{'denoise_grey': 'quoted'}", "{'mri': 3}", "dict(mri='quoted')"])
+def test_remarks_that_would_vanish_are_refused(stated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "remarking.py").write_text(
+        "from baselines import Method\n\n\nclass Mine(Method):\n    name = 'mine'\n    tasks = ('mri',)\n"
+        f"    remarks = {stated}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module_path.cache_clear()
+    with pytest.raises(UserError, match=r"^remarking: method 'mine': remarks is .*, expected a literal like"):
+        list(registry._entries("remarking"))
+    module_path.cache_clear()
 
 
 def test_a_list_of_tasks_and_nothing_to_tune_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -220,20 +221,6 @@ def test_ircnn_follows_the_demo_for_deblurring(tmp_path: Path, monkeypatch: pyte
     assert (seen[0], seen[-1], len(seen)) == (pytest.approx(49), pytest.approx(5), 30)
 
 
-def test_dpir_takes_ircnns_file(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    torch.save({str(i): net.state_dict() for i, net in enumerate(IRCNNSet(1).levels)}, tmp_path / "ircnn_gray.pth")
-    method = DPIRIRCNN()
-    method.setup("deblur_gray", 0.03, {"ircnn_gray": tmp_path / "ircnn_gray.pth"}, CPU)
-    assert method.weights_for("deblur_gray", 0.03) == ("ircnn_gray",)
-    operator = Blur(gaussian(1.0))
-    y = measure(operator, picture(1, 20), 0.03)
-    with torch.no_grad():
-        expected, _ = dpir(y, operator, 0.03, method.network)
-        assert torch.equal(method.reconstruct(y, operator, 0.03), expected)
-    assert method.info == {"iterations": 8}
-
-
 @pytest.mark.parametrize(
     ("task", "level", "used"),
     [("deblur_gray", 49, 40), ("deblur_gray", 13, 15), ("deblur_gray", 2.55, 5), ("superres_color", 49, 25)],
@@ -244,25 +231,43 @@ def test_dpir_takes_the_dncnn_of_the_nearest_level(task: str, level: float, used
     method.setup(task, level / 255, {k: v for name in names for k, v in real(mirror, name).items()}, CPU)
     x = picture(3 if task.endswith("color") else 1, 24)
     with torch.no_grad():
-        assert torch.equal(method.denoise(x, level / 255), method.networks[used / 255](x))
-        assert not torch.equal(method.denoise(x, level / 255), method.networks[5 / 255 if used > 5 else 15 / 255](x))
+        used_now = [torch.equal(method.denoise(x, level / 255), network(x)) for network in method.network.levels]
+    assert [255 * s for s, same in zip(method.network.sigmas, used_now, strict=True) if same] == [pytest.approx(used)]
 
 
-def test_dpir_takes_drunets_file(tmp_path: Path) -> None:
-    torch.manual_seed(0)
+def drunet_file(path: Path) -> None:
     network = DRUNet(1)
     with torch.no_grad():
         network.m_tail.weight.mul_(0.01)
-    torch.save(network.state_dict(), tmp_path / "drunet_gray.pth")
-    method = DPIR()
-    method.setup("deblur_gray", 0.03, {"drunet_gray": tmp_path / "drunet_gray.pth"}, CPU)
-    assert method.weights_for("superres_color", 0.03) == ("drunet_color",)
+    torch.save(network.state_dict(), path)
+
+
+def ircnn_file(path: Path) -> None:
+    torch.save({str(i): net.state_dict() for i, net in enumerate(IRCNNSet(1).levels)}, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "write"), [(DPIR, "drunet_gray", drunet_file), (DPIRIRCNN, "ircnn_gray", ircnn_file)]
+)
+def test_dpir_takes_the_file_of_a_denoiser(
+    kind: type, name: str, write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    write(tmp_path / f"{name}.pth")
+    method = kind()
+    assert method.weights_for("deblur_gray", 0.03) == (name,)
+    method.setup("deblur_gray", 0.03, {name: tmp_path / f"{name}.pth"}, CPU)
     operator = Blur(gaussian(1.0))
     y = measure(operator, picture(1, 20), 0.03)
     with torch.no_grad():
         z = method.reconstruct(y, operator, 0.03)
+        assert torch.equal(z, dpir(y, operator, 0.03, method.denoise)[0])
     assert (z.shape, z.dtype, method.info) == (y.shape, torch.float32, {"iterations": 8})
     assert torch.isfinite(z).all()
+
+
+def test_dpir_takes_drunets_colour_file_for_colour() -> None:
+    assert DPIR().weights_for("superres_color", 0.03) == ("drunet_color",)
 
 
 @pytest.fixture

@@ -15,19 +15,6 @@ SET3 = {"01": ("C.man", "cameraman"), "02": ("House", "house"), "05": ("Monarch"
 """Image of Set12 → its heading in Table 5, its name in paper_values.csv."""
 
 OWN_WEIGHTS = "with weights of this project's own training, not the authors'"
-QUOTED = "the paper quotes a row that was made from measurements not rounded to 8 bits"
-NOT_THE_PAPERS = {
-    ("dncnn", "denoise_color"): "the authors' published networks; the paper's row is of a DnCNN that Hurault et al. "
-    "trained, and what the published ones were trained on is not documented",
-    ("drunet", "denoise_color"): "the authors' published network; the paper's row is of a lighter one that Hurault et "
-    "al. trained",
-    ("epll", "deblur_gray"): f"a prior trained here on BSD400, a circular boundary known to the method; {QUOTED}",
-    ("fdn", "deblur_gray"): f"a circular boundary known to the method; {QUOTED}",
-    ("ircnn", "deblur_gray"): QUOTED,
-    ("dpir", "deblur_gray"): QUOTED,
-    ("prox_drunet", "denoise_gray"): "the published colour network on three equal channels",
-}
-"""(method, task) → why its rows can differ from the paper's although both are right (docs/protocol.md)."""
 ABLATED_TASK = "denoise_gray"
 
 
@@ -65,18 +52,18 @@ def layout(config: Config, table: str) -> dict[str, Any]:
                 "oracle": entry.oracle,
                 "tasks": None if "*" in entry.tasks else list(entry.tasks),
                 "tunes": [task for task in section.tasks if entry.serves(task) and entry.tunes(task)],
-                "remarks": _remarks(entry.name, section.tasks, config),
+                "remarks": _remarks(entry, section.tasks, config),
             }
             for entry in map(registry.entry, _methods(config, section))
         ],
     }
 
 
-def _remarks(method: str, tasks: list[str], config: Config) -> list[tuple[str, str]]:
+def _remarks(entry: registry.Entry, tasks: list[str], config: Config) -> list[tuple[str, str]]:
     """(task, what makes the method's rows another experiment than the paper's)."""
-    if is_deal(method):
+    if is_deal(entry.name):
         return [(task, OWN_WEIGHTS) for task in tasks if config.weights in ("train", "released")]
-    return [(task, NOT_THE_PAPERS[method, task]) for task in tasks if (method, task) in NOT_THE_PAPERS]
+    return [(task, text) for task, text in entry.remarks if task in tasks]
 
 
 def ablation_results(config: Config) -> dict[tuple[str, str, str], Path]:

@@ -51,6 +51,8 @@ class Entry:
     """Whether it is not ranked: it sees the truth, or is none of those compared."""
     needs_weights: bool
     tuned_tasks: tuple[str, ...]
+    remarks: tuple[tuple[str, str], ...] = ()
+    """(task, what makes its rows another experiment than the paper's)."""
 
     def serves(self, task: str) -> bool:
         """Whether the method can do `task`."""
@@ -104,6 +106,7 @@ def _entries(module: str) -> Iterator[Entry]:
                 oracle=bool(literals.get("oracle", False)) or not literals.get("ranked", True),
                 needs_weights="weights_for" in defined,
                 tuned_tasks=tuned if tunable else (),
+                remarks=_remarks(module, literals, "remarks" in defined),
             )
 
 
@@ -119,6 +122,18 @@ def _tasks(attribute: str, module: str, literals: Mapping[str, Any]) -> tuple[st
         if name not in known:
             raise UserError(f"{where} names an unknown task, {name!r}; known: {', '.join(known)}")
     return tuple(names)
+
+
+def _remarks(module: str, literals: Mapping[str, Any], stated: bool) -> tuple[tuple[str, str], ...]:
+    """`remarks` of a method; a UserError where they are no texts by task."""
+    found = literals.get("remarks", None if stated else {})
+    texts = isinstance(found, dict) and all(isinstance(text, str) for pair in found.items() for text in pair)
+    if not texts or not set(found) <= set(Tasks.model_fields):
+        raise UserError(
+            f"{module}: method {literals['name']!r}: remarks is {found!r}, expected a literal like "
+            f"{{'denoise_gray': 'why its row is not the paper's'}} of: {', '.join(Tasks.model_fields)}"
+        )
+    return tuple(found.items())
 
 
 @cache

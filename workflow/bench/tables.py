@@ -78,6 +78,11 @@ def foreign(found: str, expected: str) -> str:
     return "" if found == expected else f"measured on {found}, not on the paper's {expected}"
 
 
+def cautions(found: Iterable[tuple[str, str]]) -> list[str]:
+    """A note for each pair of a heading and a reason of `foreign`, where there is one."""
+    return [f"Caution: {group} was {why}; it is not compared." for group, why in dict.fromkeys(found) if why]
+
+
 def _foreign(cell: Cell, column: Column) -> str:
     return foreign(cell.result.rows[0]["dataset"], column.dataset)
 
@@ -114,8 +119,7 @@ def _notes(table: Table) -> list[str]:
     for (group, extent), found in partial.items():
         everybody = {label for column, label, _ in cells if column.group == group} == set(found)
         notes.append(f"‡ {group}: {extent}" + ("." if everybody else f" ({', '.join(found)})."))
-    foreign = dict.fromkeys(f"{c.group} was {why}" for c, _, cell in cells if (why := _foreign(cell, c)))
-    return notes + [f"Caution: {text}; it is not compared." for text in foreign]
+    return notes + cautions((c.group, _foreign(cell, c)) for c, _, cell in cells)
 
 
 def _disagreements(table: Table) -> list[str]:

@@ -17,7 +17,7 @@ from bench.errors import UserError
 from bench.files import write_text
 from bench.render import LATEX, PROVENANCE, TEX, bullets, footnotes, mark, pipe
 from bench.results import Key, Saved, to_csv
-from bench.tables import foreign, paper_values
+from bench.tables import cautions, foreign, paper_values
 
 COLUMNS = ["task", "setting", "dataset", "image", "method", "repeat", "seconds", "iterations"]
 TABLE_COLUMNS = ["task", "setting", "method", "label", "images", "calls", "median_s", "low_s", "high_s", "mean_s"]
@@ -276,12 +276,8 @@ def _notes(table: TimingTable) -> list[str]:
             "metrics are not in it."
         )
     shown = [(c, found) for c in table.columns for m in table.methods if (found := table.timing(m, c))]
-    others = dict.fromkeys(
-        f"Caution: {c['group']} was {why}; it is not compared."
-        for c, found in shown
-        if (why := foreign(found.rows[0]["dataset"], c["dataset"]))
-    )
-    return [*notes, *others, *footnotes(table.reasons)]
+    notes += cautions((c["group"], foreign(found.rows[0]["dataset"], c["dataset"])) for c, found in shown)
+    return notes + footnotes(table.reasons)
 
 
 def _number(value: float | None) -> str:
