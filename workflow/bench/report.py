@@ -129,7 +129,8 @@ def missing(tables: Sequence[TableView]) -> list[Missing]:
 def lead(tables: Sequence[TableView], facts: Sequence[Fact], config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was run, with which weights, on which data and machine: (what, text)."""
     known = {fact.name: [shown for shown, _ in fact.values] for fact in facts}
-    methods = dict.fromkeys(row.label for table in tables for row in table.rows if row.ours and not row.oracle)
+    shown = [row for table in tables for row in table.rows if not row.oracle and any(cell.value for cell in row.cells)]
+    methods = dict.fromkeys(row.label for row in shown)
     deal = [text for text in known.get("Weights", []) if " deal_" in text]
     chosen = config.get("weights")
     source = WEIGHTS.get(chosen, f"from {chosen}") if chosen else ""
