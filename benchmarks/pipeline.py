@@ -1,7 +1,7 @@
 """What the workflow itself costs: planning, doing nothing, one table, graphs 10 and 100 times as large; and all of it.
 
     python benchmarks/pipeline.py plan                 seconds and jobs of `snakemake -n` as the experiment grows
-    python benchmarks/pipeline.py small RESULTS        seconds of a run with nothing to do, and of one table made again
+    python benchmarks/pipeline.py small [TARGETS]      seconds of a run with nothing to do, and of one table made again
     python benchmarks/pipeline.py jobs RESULTS         time and memory of each rule, from the benchmark files of a run
     python benchmarks/pipeline.py predict ...          wall time and cost of the paper's experiment on 1, 8, 64 GPUs
 

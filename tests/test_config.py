@@ -286,6 +286,17 @@ def test_text_from_the_command_line_is_read_as_yaml() -> None:
     assert configfile.load([ROOT / "config.yaml"], nested).tasks.denoise_color.crop is None
 
 
+def test_a_section_given_as_text_is_laid_on_the_file_key_by_key() -> None:
+    settings = ["solver={tol: 1e-3}", "solver.max_outer=7", "tasks={denoise_gray: {subset: 2}}"]
+    checked = configfile.load([ROOT / "config.yaml"], configfile.assignments(settings))
+    plain = configfile.load([ROOT / "config.yaml"])
+    expected = plain.model_dump()
+    expected["solver"] |= {"tol": 1e-3, "max_outer": 7}
+    expected["tasks"]["denoise_gray"]["subset"] = 2
+    assert checked.model_dump() == expected
+    assert "tasks.denoise_gray is 3" in refused(configfile.assignments(["tasks={denoise_gray: 3}"]))
+
+
 def test_subset_at_the_top_wins() -> None:
     checked = configfile.load([ROOT / "config.yaml"], {"subset": 3})
     assert checked.subset_of("denoise_gray") == 3

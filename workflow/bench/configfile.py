@@ -185,7 +185,7 @@ def load(paths: Sequence[str | os.PathLike[str]], values: Mapping[str, Any] | No
 
 
 def assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """`["tasks.denoise_gray.subset=4"]` as nested keys, the values still text."""
+    """`["tasks.denoise_gray.subset=4"]` as nested keys; `["solver={tol: 1e-3}"]` is the same as `["solver.tol=1e-3"]`."""
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -194,7 +194,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
         nested: Any = value
         for step in reversed(name.split(".")):
             nested = {step: nested}
-        values = merge(values, nested)
+        values = merge(values, _parse_strings(nested, Config))
     return values
 
 
