@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import warnings
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import solver as shared
@@ -38,31 +38,36 @@ PROBLEMS = ("denoise5", "denoise15", "denoise25", "deblur", "superres2")
 
 
 @dataclass
-class Case:
-    """One problem by both: work, seconds of the call, seconds to `accuracy`, relative distance at the end."""
+class Side:
+    """What one of the two took: work, seconds of the call and to the common accuracy, relative distance at the end."""
 
-    problem: str
-    image: str
-    accuracy: float
-    same_point: bool
-    deepinv_masks: int
-    deepinv_applications: int
-    deepinv_seconds: float
-    deepinv_seconds_to_accuracy: float
-    deepinv_distance: float
     masks: int
     applications: int
     seconds: float
     seconds_to_accuracy: float
     distance: float
 
-    @property
-    def call_ratio(self) -> float:
-        return self.deepinv_seconds / self.seconds
 
-    @property
-    def ratio(self) -> float:
-        return self.deepinv_seconds_to_accuracy / self.seconds_to_accuracy
+@dataclass
+class Case:
+    """One problem, solved by both."""
+
+    problem: str
+    image: str
+    accuracy: float
+    same_point: bool
+    deepinv: Side
+    here: Side
+
+    def ratio(self, key: str) -> float:
+        """deepinv's time over ours."""
+        return getattr(self.deepinv, key) / getattr(self.here, key)
+
+    def row(self) -> dict[str, object]:
+        """For the CSV."""
+        flat = asdict(self)
+        sides = {f"{side}_{key}": value for side in ("deepinv", "here") for key, value in flat.pop(side).items()}
+        return flat | sides
 
 
 class Watched:
@@ -103,54 +108,48 @@ def theirs(checkpoint: Path, y, operator, sigma: float, lmbda: float | None):
     return x, watched
 
 
-def compare(model, checkpoint: Path, name: str, image: str, options) -> Case | None:
+def compare(model, checkpoint: Path, name: str, image: str, size: int) -> Case | None:
     """Both on one problem; None where there is no tight solution."""
-    x, y, operator, sigma, lmbda = shared.problem(name, image, options.size, options.size, 0)
-    print(f"{name}, {image}, {options.size}×{options.size}", flush=True)
+    _, y, operator, sigma, lmbda = shared.problem(name, image, size, size, 0)
+    print(f"{name}, {image}, {size}×{size}", flush=True)
     solution = shared.tight(model, y, operator, sigma, lmbda)
     if solution is None:
         return None
     found, watched = theirs(checkpoint, y, operator, sigma, lmbda)
-    their_path = watched.record.distances(solution)
     continued = shared.tight(model, y, operator, sigma, lmbda, found)
     same = continued is not None and float((continued - solution).norm() / solution.norm()) <= ACCURACIES[0]
-    path = shared.Record()
-    out = model.solve(y, operator, sigma, lmbda, tol=ACCURACIES[0] / 10, clip=False, callback=path)
-    our_path = path.distances(solution)
-    reached = max(min(d for _, d in their_path), min(d for _, d in our_path))
+    record = shared.Record()
+    out = model.solve(y, operator, sigma, lmbda, tol=ACCURACIES[0] / 10, clip=False, callback=record)
+    paths = [watched.record.distances(solution), record.distances(solution)]
+    reached = max(min(distance for _, distance in path) for path in paths)
     accuracy = next((accuracy for accuracy in ACCURACIES if accuracy >= reached), math.inf)
-    case = Case(
-        name, image, accuracy, same,
-        watched.masks, watched.applications, their_path[-1][0], shared.first_time(their_path, accuracy), their_path[-1][1],
-        out.masks, out.applications, our_path[-1][0], shared.first_time(our_path, accuracy), our_path[-1][1],
-    )  # fmt: skip
-    print("  " + "  ".join(f"{key} {shared._short(value)}" for key, value in asdict(case).items()), flush=True)
-    print(f"  call {case.call_ratio:.0f} times less, to the same accuracy {case.ratio:.0f} times", flush=True)
-    return case
+    sides = [
+        Side(of.masks, of.applications, path[-1][0], shared.first_time(path, accuracy), path[-1][1])
+        for of, path in zip((watched, out), paths, strict=True)
+    ]
+    return Case(name, image, accuracy, same, *sides)
 
 
 def summary(cases: list[Case]) -> str:
-    """A Markdown table: medians of the work, geometric means of the ratios."""
-    lines = ["| problem | cases compared | deepinv: masks, applications, distance | here | whole call | to one accuracy |"]
+    """A Markdown table: medians of the work, geometric means (least to most) of the ratios."""
+    lines = ["| problem | cases compared | deepinv: masks, applications, distance | here | call | to one accuracy |"]
     lines.append("|---|---|---|---|---|---|")
     for name in (*dict.fromkeys(case.problem for case in cases), None):
         of = [case for case in cases if name in (None, case.problem)]
         used = [case for case in of if case.same_point]
-        if not used:
-            lines.append(f"| {name} | 0 of {len(of)} | | | | |")
-            continue
-        work = [
-            ", ".join(f"{statistics.median(getattr(case, key) for case in used):.3g}" for key in keys)
-            for keys in (
-                ("deepinv_masks", "deepinv_applications", "deepinv_distance"),
-                ("masks", "applications", "distance"),
+        cells = [name or "all", f"{len(used)} of {len(of)}"]
+        for sides in ([case.deepinv for case in used], [case.here for case in used]):
+            medians = [
+                statistics.median(getattr(side, key) for side in sides) if sides else math.nan
+                for key in ("masks", "applications", "distance")
+            ]
+            cells.append(", ".join(f"{value:.3g}" for value in medians))
+        for key in ("seconds", "seconds_to_accuracy"):
+            ratios = [case.ratio(key) for case in used]
+            cells.append(
+                f"{statistics.geometric_mean(ratios):.0f} ({min(ratios):.0f} to {max(ratios):.0f})" if ratios else "–"
             )
-        ]
-        ratios = [
-            f"{statistics.geometric_mean(values):.0f} ({min(values):.0f} to {max(values):.0f})"
-            for values in ([case.call_ratio for case in used], [case.ratio for case in used])
-        ]
-        lines.append(f"| {name or 'all'} | {len(used)} of {len(of)} | {' | '.join(work + ratios)} |")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -160,7 +159,7 @@ def main() -> None:
     parser.add_argument("--photographs", nargs="+", default=shared.UNTUNED, choices=shared.PHOTOGRAPHS)
     parser.add_argument("--size", type=int, default=128, help="side of the image in pixels")
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--clock", choices=shared.CLOCKS, default="wall", help="cpu: processor time, for a busy machine")
+    parser.add_argument("--clock", choices=shared.CLOCKS, default="wall", help="cpu: processor time")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/deepinv_deal"))
     options = parser.parse_args()
     shared.clock = shared.CLOCKS[options.clock]
@@ -178,12 +177,16 @@ def main() -> None:
         checkpoint = Path(folder) / "deal_gray.pth"
         write_official(model, checkpoint)
         for image, name in itertools.product(options.photographs, options.problems):
-            if case := compare(model, checkpoint, name, image, options):
-                cases.append(case)
-                with options.output.with_suffix(".csv").open("w", newline="") as handle:
-                    writer = csv.DictWriter(handle, [field.name for field in fields(Case)])
-                    writer.writeheader()
-                    writer.writerows(map(asdict, cases))
+            case = compare(model, checkpoint, name, image, options.size)
+            if case is None:
+                print("  no tight solution: left out", flush=True)
+                continue
+            print("  " + "  ".join(f"{key} {value}" for key, value in case.row().items()), flush=True)
+            cases.append(case)
+            with options.output.with_suffix(".csv").open("w", newline="") as handle:
+                writer = csv.DictWriter(handle, list(case.row()))
+                writer.writeheader()
+                writer.writerows(case.row() for case in cases)
     print(summary(cases))
 
 
