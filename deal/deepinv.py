@@ -86,13 +86,21 @@ class ReconstructorCore(nn.Module):
         self.model, self.lmbda, self.sigma, self.options = model, lmbda, sigma, options
 
     def forward(self, y: Tensor, physics, lmbda: float | None = None, sigma: float | None = None, **kwargs) -> Tensor:
-        """Reconstruct (B, C, H, W) from y = A x + noise; `lmbda` and `sigma` as in `reconstructor`, for this call."""
+        """Reconstruct (B, C, H, W) from y = A x + noise; `lmbda` and `sigma` as in `reconstructor`, for this call.
+
+        Raises:
+            ValueError: no `lmbda`, or no `sigma` to denoise with, is given, and the physics does not tell; or as
+                `as_operator`.
+        """
         lmbda = self.lmbda if lmbda is None else lmbda
         sigma = self.sigma if sigma is None else sigma
         denoising = type(physics).__name__ == "Denoising"
-        if denoising:
-            sigma = physics.noise_model.sigma if sigma is None else sigma
-        elif lmbda is None:
+        if denoising and sigma is None:
+            noise = physics.noise_model
+            sigma = getattr(noise, "sigma", None)
+            if sigma is None:
+                raise ValueError(f"the noise model {type(noise).__name__} has no sigma; give sigma=, images in [0, 1]")
+        elif not denoising and lmbda is None:
             raise ValueError(f"{type(physics).__name__} needs a λ; give lmbda (the paper: 0.28 to 5.5, by the noise)")
         sigma = MASK_SIGMA / 255 if sigma is None else sigma
         sigma = sigma.reshape(-1) if isinstance(sigma, Tensor) else sigma

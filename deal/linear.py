@@ -100,6 +100,12 @@ class Identity(Operator):
         return torch.ones(shape[-2], shape[-1] // 2 + 1, dtype=torch.float64, device=device)
 
 
+def lasting(x: Tensor) -> Tensor:
+    """x to be kept: an ordinary tensor even where it was made in inference mode, as autograd may need it later."""
+    with torch.inference_mode(False):
+        return x.clone() if x.is_inference() else x
+
+
 def column(rho: float | Tensor, like: Tensor) -> Tensor:
     """ρ as (1 or B, 1, 1, 1); a ValueError unless it is positive."""
     rho = torch.as_tensor(rho, dtype=like.dtype, device=like.device).reshape(-1, 1, 1, 1)

@@ -8,7 +8,7 @@ Legend: K̂ transfer function of the blur, S the sampling [0::s, 0::s] or the co
 import torch
 from torch import Tensor
 
-from deal.linear import Identity, LinearOperator, Operator, column, divide
+from deal.linear import Identity, LinearOperator, Operator, column, divide, lasting
 
 __all__ = ["MRI", "Blur", "Downsampling", "Identity", "LinearOperator", "Operator"]
 
@@ -39,7 +39,7 @@ class Blur(Operator):
             columns = (torch.arange(w) - w // 2) % width
             grid = torch.zeros(height, w, dtype=torch.float64).index_add_(0, rows, self.kernel.cpu())
             grid = torch.zeros(height, width, dtype=torch.float64).index_add_(1, columns, grid)
-            self._cache[key] = torch.fft.rfft2(grid).to(device=device, dtype=dtype.to_complex())
+            self._cache[key] = lasting(torch.fft.rfft2(grid).to(device=device, dtype=dtype.to_complex()))
         return self._cache[key]
 
     def A(self, x: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class MRI(Operator):
             height, width = self.mask.shape[-2:]
             smear = torch.fft.fft2(self.smaps).abs().square().sum(1, keepdim=True) / (height * width) ** 2
             found = torch.fft.ifft2(torch.fft.fft2(self.mask.to(smear) ** 2) * torch.fft.fft2(smear).conj()).real
-            self._nearest = self._half(self._symmetric(found).clamp(min=0)).float()
+            self._nearest = lasting(self._half(self._symmetric(found).clamp(min=0)).float())
         return self._nearest.to(device)
 
     def _spectrum(self, shape: torch.Size, device: torch.device | None) -> Tensor | None:
@@ -174,9 +174,9 @@ class MRI(Operator):
         """Mask and maps on the device and in the precision of `like`."""
         key = (str(like.device), like.dtype)
         if key not in self._cache:
-            mask = self.mask.to(device=like.device, dtype=like.real.dtype)
-            smaps = self.smaps
-            self._cache[key] = mask, None if smaps is None else smaps.to(like.device, like.dtype.to_complex())
+            mask, smaps = lasting(self.mask.to(device=like.device, dtype=like.real.dtype)), self.smaps
+            smaps = None if smaps is None else lasting(smaps.to(like.device, like.dtype.to_complex()))
+            self._cache[key] = mask, smaps
         return self._cache[key]
 
 

@@ -82,10 +82,10 @@ class PackedImages:
             offset = 8 + size + header["pixels"]["data_offsets"][0]
             lengths = self.shapes.prod(axis=1)
             self._pixels = np.memmap(self.path, np.uint8, "r", offset, (int(lengths.sum()),))
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError) as error:
+            self.metadata = json.loads(header.get("__metadata__", {}).get("deal", "{}"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
             raise ValueError(f"{path}: not a file of packed training images ({type(error).__name__})") from None
         self._starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        self.metadata = json.loads(header.get("__metadata__", {}).get("deal", "{}"))
 
     @property
     def channels(self) -> int:

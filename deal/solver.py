@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -111,7 +112,7 @@ def solve(
     keep_iterates: bool = False,
     callback=None,
 ) -> Solution:
-    """Reconstruct x from y = H x + n.
+    """Reconstruct x from y = H x + n. The result carries no gradient.
 
     Args:
         model: a `deal.DEAL`.
@@ -120,39 +121,44 @@ def solve(
         sigma: noise level seen by the mask, images in [0, 1]; a number or (B,).
         lmbda: λ ≥ 0; None means κ(σ), the denoising value.
         tol: relative fixed-point residual asked for; `reference` uses it as ε_out.
-        algorithm: "fast" or "reference".
+        algorithm: "fast" or "reference"; the latter stops all samples together, by one norm over the whole batch.
         x0: start (B, C, H, W); default 0 for `reference` (as in the paper), for `fast` a Wiener estimate, or Hᵀy.
         cg_tol: ε_in of `reference`, on the squared norm of the residual divided by (1 + λ).
-        max_outer, max_cg: caps on mask updates and, for `reference`, on CG iterations per mask.
+        max_outer: cap on mask updates, at least 1.
+        max_cg: of `reference`, cap on CG iterations per mask, at least 2: as the authors' it makes max_cg − 1 updates.
         clip: clip the result to [0, 1], as for every figure of the paper but MRI.
         keep_iterates: return x_0, x_1, … in `Solution.iterates`.
         callback: called with (outer iteration, x) after every update.
 
     Raises:
-        ValueError: non-finite data, wrong channel count, a start of another shape, a negative or non-finite σ or λ, an
-            unknown algorithm, a tolerance that is not positive.
+        ValueError: empty or non-finite data, complex images, wrong channel count, a start of another shape, a σ or λ
+            that is negative, non-finite or neither a number nor (B,), an unknown algorithm, a tolerance that is not
+            positive, a cap that is too low or not a whole number.
     """
     if algorithm not in ("fast", "reference"):
         raise ValueError(f"algorithm must be 'fast' or 'reference', not {algorithm!r}")
-    if not tol > 0 or max_outer < 1:
-        raise ValueError(f"tol must be positive and max_outer at least 1, got {tol} and {max_outer}")
+    for name, value in (("tol", tol), ("cg_tol", cg_tol)):
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+    for name, value, least in (("max_outer", max_outer, 1), ("max_cg", max_cg, 2)):
+        if not isinstance(value, Integral) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
     y = torch.as_tensor(y)
+    if not y.numel():
+        raise ValueError(f"the data y are empty: {tuple(y.shape)}")
     if not torch.isfinite(y).all():
         raise ValueError("the data y contain NaN or infinite values")
     started = _clock(y)
-    with torch.no_grad(), _full_float32():
+    with torch.no_grad(), full_float32():
         b = operator.A_adjoint(y)
         if b.ndim != 4 or b.shape[1] != model.channels:
             raise ValueError(f"this model takes (B, {model.channels}, H, W) images, A_adjoint(y) is {tuple(b.shape)}")
-        dtype = next(model.parameters()).dtype
-        b = b.to(dtype)
-        sigma = torch.as_tensor(sigma, dtype=dtype, device=b.device).expand(len(b))
+        if b.is_complex():
+            raise ValueError(f"A_adjoint(y) must be real, as the images are, not {b.dtype}")
+        b = b.to(next(model.parameters()).dtype)
+        sigma = _of_each("sigma", sigma, b)
         # a learned κ may fall below 0 where σ is almost 0; there the data are the image
-        lmbda = model.lmbda(sigma).clamp(min=0) if lmbda is None else lmbda
-        lmbda = torch.as_tensor(lmbda, dtype=dtype, device=b.device).expand(len(b))
-        for name, value in (("sigma", sigma), ("lambda", lmbda)):
-            if not (torch.isfinite(value).all() and (value >= 0).all()):
-                raise ValueError(f"{name} must be finite and >= 0, got {value.tolist()}")
+        lmbda = _of_each("lambda", model.lmbda(sigma).clamp(min=0) if lmbda is None else lmbda, b)
         if x0 is not None and (x0.shape != b.shape or not torch.isfinite(x0).all()):
             raise ValueError(f"the start x0 {tuple(x0.shape)} must be finite and of the shape {tuple(b.shape)}")
         system = NormalEquations(model, operator, sigma, lmbda, plain=algorithm == "reference")
@@ -183,6 +189,18 @@ def solve(
             cg_iterations=cg,
             iterates=record or [],
         )
+
+
+def _of_each(name: str, value: float | Tensor, b: Tensor) -> Tensor:
+    """`value`, a number or (B,), as (B,); a ValueError unless it is that, finite and >= 0."""
+    try:
+        each = torch.as_tensor(value, dtype=b.dtype, device=b.device).expand(len(b))
+    except (RuntimeError, TypeError, ValueError) as error:
+        found = tuple(value.shape) if hasattr(value, "shape") else repr(value)
+        raise ValueError(f"{name} must be a number or ({len(b)},), one for each sample, got {found}") from error
+    if not (torch.isfinite(each).all() and (each >= 0).all()):
+        raise ValueError(f"{name} must be finite and >= 0, got {each.tolist()}")
+    return each
 
 
 def correction(
@@ -246,14 +264,14 @@ def _reference(system, b, x, tol, cg_tol, max_outer, max_cg, record, callback):
 
         x_new, count = conjugate_gradients(scaled, shrink * b, x, cg_tol, max_cg)
         cg_counts.append(count)
-        # One norm over the whole batch, and a division by ‖x_0‖ = 0 that counts as infinite.
+        # One norm over the whole batch. The authors divide by ‖x_0‖ = 0: infinite, or 0/0 where x stays 0 (y = 0, say).
         change, size = (x_new - x).norm(), x.norm()
         x = x_new
         if record is not None:
             record.append(x)
         if callback:
             callback(outer, x)
-        if size > 0 and change / size < tol:
+        if change == 0 or (size > 0 and change / size < tol):
             break
     return x, outer, cg_counts
 
@@ -403,7 +421,7 @@ def iterate(system, b: Tensor, steps: int, algorithm: str, cg_tol: float, max_cg
 
 
 @contextlib.contextmanager
-def _full_float32() -> Iterator[None]:
+def full_float32() -> Iterator[None]:
     """No TF32 in convolutions, PyTorch's default on GPUs: with its ten bits no residual gets far below 1e-3."""
     switch, key, off = torch.backends.cudnn, "allow_tf32", False
     try:

@@ -27,7 +27,7 @@ from deal import weights as weights_io
 from deal.model import DEAL, PUBLISHED, Architecture
 from deal.operators import Identity
 from deal.patches import PackedImages
-from deal.solver import NormalEquations, Preconditioner, conjugate_gradients, iterate
+from deal.solver import NormalEquations, Preconditioner, conjugate_gradients, full_float32, iterate
 from deal.transfer import color_from_gray
 
 LOG_FIELDS = ("step", "phase", "lr", "loss", "data", "mask_change", "tv2", "outer", "psnr", "validation")
@@ -251,6 +251,7 @@ def validate(
 
 
 @torch.no_grad()
+@full_float32()  # differences of 1e-3 would drown in TF32
 def contraction(model: DEAL, image: np.ndarray, sigma_255: float, crop: int = 64, steps: int = 4) -> float:
     """Estimated local factor q of ‖T(x + δ) − T(x)‖ ≤ q‖δ‖ at the reconstruction of a noisy centre crop.
 
@@ -331,8 +332,8 @@ def train(
         True when the schedule is complete.
 
     Raises:
-        ValueError: `state_dir` belongs to another configuration, channel counts disagree, or a batch cannot be shared
-            evenly by the processes.
+        ValueError: `state_dir` belongs to another configuration or to other training images, channel counts disagree,
+            a batch cannot be shared evenly by the processes, or `metadata` has a key that `deal.save` writes itself.
 
     With `torchrun` each process takes its share of the batch and gradients are averaged.
     """
@@ -350,8 +351,9 @@ def train(
         if start.architecture != config.architecture:
             raise ValueError(f"init: {config.init} has {start.architecture}, to be trained are {config.architecture}")
         model.load_state_dict((color_from_gray(start) if config.kind != start.kind else start).state_dict())
+    weights_io.metadata_block(model, metadata)  # what it refuses is refused now, not after days
     model.to(device)
-    run = _Run(config, model, Path(state_dir), rank)
+    run = _Run(config, model, Path(state_dir), rank, weights_io.sha256(train_file))
     run.resume()
     started, writer = time.monotonic(), _tensorboard(state_dir, run.step) if tensorboard and rank == 0 else None
     saved = started
@@ -382,7 +384,7 @@ def train(
             "steps": run.best_step,
             "validation_psnr": run.best_psnr,
             "training_data": data.metadata,
-            "training_file_sha256": weights_io.sha256(train_file),
+            "training_file_sha256": run.images,
             **({"initial": weights_io.describe(config.init)} if config.init else {}),
             **(metadata or {}),
         }
@@ -391,10 +393,10 @@ def train(
 
 
 class _Run:
-    """Everything that a checkpoint restores."""
+    """Everything that a checkpoint restores; `images` is the sha256 of the training file."""
 
-    def __init__(self, config: TrainConfig, model: DEAL, state_dir: Path, rank: int):
-        self.config, self.model, self.dir, self.rank = config, model, state_dir, rank
+    def __init__(self, config: TrainConfig, model: DEAL, state_dir: Path, rank: int, images: str | None = None):
+        self.config, self.model, self.dir, self.rank, self.images = config, model, state_dir, rank, images
         self.optimizer = optimizer.make(config.optimizer, model, config.phases[0].lr[0], config.noise_lr)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if config.ema else {}
         self.step, self.best_psnr, self.best_step, self.gradient_scale = 0, -math.inf, 0, 0.0
@@ -416,6 +418,12 @@ class _Run:
             ) from None
         if state["config"] != self.config.digest():
             raise ValueError(f"{path}: belongs to another training configuration; remove it to start again")
+        begun = state.get("images")  # states from before it was kept stay valid
+        if begun and self.images and begun != self.images:
+            raise ValueError(
+                f"{path}: begun with other training images, sha256 {begun[:12]}, not {self.images[:12]}; "
+                "bring that file back, or give another state folder"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         device = next(self.model.parameters()).device
@@ -435,6 +443,7 @@ class _Run:
             return
         state = {
             "config": self.config.digest(),
+            "images": self.images,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,

@@ -45,6 +45,9 @@ _SPLINES = {
 }
 
 
+_MEND = "give a file of deal.save, or a checkpoint (.pth) of the authors"
+
+
 class WeightsError(ValueError):
     """A weights file that is missing, broken, of another layout, or that tries to run code."""
 
@@ -68,7 +71,8 @@ def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> DE
     path = find(name)
     official = path.suffix in (".pth", ".pt", ".ckpt")
     state = read_official(path) if official else _read_safetensors(path)
-    kind = "gray" if state["W.weights.0"].shape[1] == 1 else "color"
+    _check_tensors(path, state)
+    kind = "gray" if state["W.weights.0"].shape[1:2] == (1,) else "color"
     model = (PUBLISHED if official else architecture(path)).build(kind)
     _check(path, state, model)
     model.load_state_dict(state)
@@ -79,7 +83,8 @@ def find(name: str | os.PathLike[str]) -> Path:
     """The file that `load` reads for `name`; WeightsError if there is none."""
     path = RELEASED / f"{name}.safetensors" if name in ("gray", "color") else Path(name)
     if not path.is_file():
-        what = "released weights are not part of this installation" if name in ("gray", "color") else "no such file"
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        what = "released weights are not part of this installation" if name in ("gray", "color") else what
         raise WeightsError(f"{path}: {what}; give a path, 'gray' or 'color'")
     return path
 
@@ -88,14 +93,14 @@ def save(model: DEAL, path: str | os.PathLike[str], metadata: dict | None = None
     """Write weights as safetensors; `metadata` (training configuration, data hash, code version, …) is kept as JSON.
 
     So is an architecture other than the published one, since the shapes do not tell whether φ1 and φ2 are constrained.
+
+    Raises:
+        ValueError: as `metadata_block`; nothing is written.
     """
+    block = metadata_block(model, metadata)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    block = {"format": "deal", "kind": model.kind, **(metadata or {})}
-    block.pop("architecture", None)  # of the model that `metadata` may stem from
-    if model.architecture != PUBLISHED:
-        block["architecture"] = asdict(model.architecture)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, partial, metadata={"deal": json.dumps(block, sort_keys=True)})
@@ -103,6 +108,22 @@ def save(model: DEAL, path: str | os.PathLike[str], metadata: dict | None = None
         replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def metadata_block(model: DEAL, metadata: dict | None = None) -> dict:
+    """What `save` keeps: `metadata` and the keys that it writes itself.
+
+    Raises:
+        ValueError: `metadata` says something else under one of these keys: format, kind, architecture.
+    """
+    own = {"format": "deal", "kind": model.kind}
+    if model.architecture != PUBLISHED:
+        own["architecture"] = asdict(model.architecture)
+    given = metadata or {}
+    for key in ("format", "kind", "architecture"):
+        if key in given and given[key] != own.get(key):
+            raise ValueError(f"metadata: {key!r} is {given[key]!r}, but deal.save writes the model's; leave it out")
+    return {**given, **own}
 
 
 def replace(partial: Path, path: Path) -> None:
@@ -145,21 +166,21 @@ def read_official(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings(action="ignore"):  # other pickle protocols: read or refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path}: refused, it holds objects other than tensors ({_short(error)})") from None
+    except pickle.UnpicklingError:
+        raise WeightsError(f"{path}: refused, it holds other objects than tensors or is broken; {_MEND}") from None
     except Exception as error:  # a broken pickle can fail in any way
-        raise WeightsError(f"{path}: not a readable torch checkpoint ({_short(error)})") from None
+        raise WeightsError(f"{path}: not a readable torch checkpoint ({type(error).__name__}); {_MEND}") from None
     official = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(official, dict):
-        raise WeightsError(f"{path}: no 'state_dict' entry, so not a checkpoint in the authors' layout")
+        raise WeightsError(f"{path}: no 'state_dict' entry, so not of the authors; {_MEND}")
     missing = [key for key in _OFFICIAL.values() if key not in official]
     if missing:
-        raise WeightsError(f"{path}: lacks {len(missing)} of {len(_OFFICIAL)} keys, first {missing[0]!r}")
-    extra = [key for key in official if key not in _OFFICIAL.values() and not key.endswith(".D2_filter")]
+        raise WeightsError(f"{path}: lacks {len(missing)} of {len(_OFFICIAL)} keys, first {missing[0]!r}; {_MEND}")
+    extra = [key for key in official if key not in _OFFICIAL.values() and not str(key).endswith(".D2_filter")]
     if extra:
-        raise WeightsError(f"{path}: unknown key {extra[0]!r}; expected the authors' DEAL checkpoint")
+        raise WeightsError(f"{path}: unknown key {_short(repr(extra[0]))}; {_MEND}")
     if odd := [key for key in _OFFICIAL.values() if not isinstance(official[key], Tensor)]:
-        raise WeightsError(f"{path}: {odd[0]} is a {type(official[odd[0]]).__name__}, expected a tensor")
+        raise WeightsError(f"{path}: {odd[0]} is a {type(official[odd[0]]).__name__}, expected a tensor; {_MEND}")
     return {ours: official[theirs] for ours, theirs in _OFFICIAL.items()}
 
 
@@ -206,6 +227,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
+def _check_tensors(path: Path, state: dict[str, Tensor]) -> None:
+    """Refuse tensors that have no shape or no real values."""
+    for key, tensor in state.items():
+        stored = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
+        if not stored or tensor.is_complex():
+            raise WeightsError(f"{path}: {key!r} is not an ordinary tensor of real numbers; {_MEND}")
+
+
 def _check(path: Path, state: dict[str, Tensor], model: DEAL) -> None:
     expected = model.state_dict()
     odd = sorted(expected.keys() ^ state.keys())
@@ -214,9 +243,10 @@ def _check(path: Path, state: dict[str, Tensor], model: DEAL) -> None:
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:
             found, wanted = tuple(tensor.shape), tuple(expected[key].shape)
-            raise WeightsError(f"{path}: {key} is {found}, expected {wanted} of a model with {model.architecture}")
-        if not torch.isfinite(tensor).all():
-            raise WeightsError(f"{path}: {key} contains NaN or infinite values")
+            model_of = f"of a model with {model.architecture}"
+            raise WeightsError(f"{path}: {key} is {found}, expected {wanted} {model_of}; {_MEND}")
+        if not torch.isfinite(tensor.to(expected[key].dtype)).all():
+            raise WeightsError(f"{path}: {key} contains NaN or infinite values; {_MEND}")
 
 
 def _umask() -> int:

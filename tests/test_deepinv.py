@@ -80,6 +80,15 @@ def test_reconstructor_takes_the_noise_level_of_denoising(model, image):
     assert torch.allclose(found, model.denoise(image, 0.1, tol=1e-3), atol=1e-6)
 
 
+@pytest.mark.parametrize("noise", ["PoissonNoise", "UniformNoise"])
+def test_noise_without_a_level_asks_for_one(model, image, noise):
+    physics, reconstruct = Denoising(None), interface.ReconstructorCore(model, None, None, tol=1e-3)
+    physics.noise_model = type(noise, (), {"gain": 0.1})()
+    with pytest.raises(ValueError, match=f"the noise model {noise} has no sigma; give sigma="):
+        reconstruct(image, physics)
+    assert torch.allclose(reconstruct(image, physics, sigma=0.1), model.denoise(image, 0.1, tol=1e-3), atol=1e-6)
+
+
 def test_reconstructor_is_the_solver(model, image):
     blur = deal.Blur(torch.tensor([[0.2, 0.5, 0.3]]))
     found = interface.ReconstructorCore(model, 0.5, None, tol=1e-3)(blur.A(image), blur)

@@ -164,6 +164,23 @@ def test_float32_and_a_batch(name: str) -> None:
         torch.testing.assert_close(operator.A(x[b : b + 1]), y[b : b + 1], atol=1e-12, rtol=0)
 
 
+@every
+def test_gradients_after_use_in_inference_mode(name: str) -> None:
+    """What an operator keeps of its first use serves autograd later."""
+    with torch.inference_mode():
+        used, x = made(name)
+        used.prox(x, used.A(x), 0.3)
+        used.approximate_normal_spectrum(x.shape)
+    gradients = []
+    for operator in (used, made(name)[0]):
+        x = made(name)[1].requires_grad_()
+        spectrum = operator.approximate_normal_spectrum(x.shape)
+        z = operator.prox(x, operator.A(x), 0.3) + operator.A_adjoint(operator.A(x))
+        total = z.square().sum() + (spectrum * torch.fft.rfft2(x)).abs().square().sum()
+        gradients += torch.autograd.grad(total, x)
+    assert gradients[1].any() and torch.equal(*gradients)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @every
 def test_on_a_gpu(name: str) -> None:

@@ -170,6 +170,13 @@ def test_starting_from_the_solution_stays_there(model):
     assert (again.x - first.x).norm() / first.x.norm() < 1e-5
 
 
+@pytest.mark.parametrize("algorithm", ["fast", "reference"])
+def test_black_data_give_a_black_image_at_once(model, algorithm):
+    solution = model.solve(torch.zeros(2, 1, 16, 16), deal.Identity(), 25 / 255, algorithm=algorithm, max_outer=5)
+    assert solution.converged.all() and solution.outer_iterations <= 1
+    assert not solution.x.any() and not solution.residual.any()
+
+
 def test_iterates_callback_and_counts(model):
     y, seen = scene((16, 16)) + 0.1 * torch.randn(1, 1, 16, 16), []
     for algorithm in ("fast", "reference"):
@@ -200,6 +207,13 @@ def test_a_deepinv_like_physics_works_unchanged(model):
     assert (x - scene((16, 16))).norm() / x.norm() < 1e-2
 
 
+class ComplexImages(deal.Identity):
+    """An adjoint that forgets to take the real part."""
+
+    def A_adjoint(self, y):
+        return torch.complex(y, y)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -207,8 +221,25 @@ def test_a_deepinv_like_physics_works_unchanged(model):
         ({"y": torch.zeros(1, 3, 16, 16)}, r"\(B, 1, H, W\)"),
         ({"y": torch.zeros(16, 16)}, r"\(B, 1, H, W\)"),
         ({"algorithm": "newton"}, "'fast' or 'reference'"),
-        ({"tol": 0}, "tol must be positive"),
-        ({"sigma": -0.1}, "sigma must be"),
+        ({"y": torch.zeros(0, 1, 16, 16)}, r"the data y are empty: \(0, 1, 16, 16\)"),
+        ({"y": torch.zeros(1, 1, 0, 16)}, "the data y are empty"),
+        ({"operator": ComplexImages()}, r"A_adjoint\(y\) must be real, as the images are, not torch.complex64"),
+        ({"tol": 0}, "^tol must be positive"),
+        ({"cg_tol": 0.0}, "cg_tol must be positive, got 0.0"),
+        ({"cg_tol": -1e-8}, "cg_tol must be positive"),
+        ({"cg_tol": math.nan}, "cg_tol must be positive"),
+        ({"max_cg": 1}, "max_cg must be a whole number of at least 2, got 1"),
+        ({"max_cg": 9.5}, "max_cg must be a whole number"),
+        ({"max_outer": 0}, "max_outer must be a whole number of at least 1, got 0"),
+        ({"max_outer": 10.0}, "max_outer must be a whole number of at least 1, got 10.0"),
+        ({"max_outer": math.inf}, "max_outer must be a whole number"),
+        ({"sigma": -0.1}, "sigma must be finite and >= 0"),
+        ({"sigma": math.nan}, "sigma must be finite"),
+        ({"sigma": torch.ones(3)}, r"sigma must be a number or \(1,\), one for each sample, got \(3,\)"),
+        ({"sigma": torch.ones(1, 1, 1, 1)}, r"sigma must be a number or .* got \(1, 1, 1, 1\)"),
+        ({"sigma": None}, r"sigma must be a number or .* got None"),
+        ({"lmbda": torch.ones(2)}, r"lambda must be a number or \(1,\), one for each sample, got \(2,\)"),
+        ({"lmbda": [1.0, 2.0]}, r"lambda must be a number or .* got \[1.0, 2.0\]"),
         ({"lmbda": math.nan}, "lambda must be finite"),
         ({"lmbda": -0.5}, "lambda must be finite and >= 0"),
         ({"x0": torch.zeros(1, 1, 8, 16)}, r"x0 \(1, 1, 8, 16\) must be finite and of the shape \(1, 1, 16, 16\)"),
@@ -217,8 +248,16 @@ def test_a_deepinv_like_physics_works_unchanged(model):
 )
 def test_bad_input(model, change, message):
     arguments = {"y": torch.zeros(1, 1, 16, 16), "operator": deal.Identity(), "sigma": 0.1} | change
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         model.solve(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_one_for_all_and_one_for_each(model):
+    y = scene((16, 16), batch=2)
+    plain = model.solve(y, deal.Identity(), 0.1, 0.5, tol=1e-3).x
+    for sigma in (torch.tensor(0.1), torch.tensor([0.1]), [0.1, 0.1], torch.full((2,), 0.1, dtype=torch.float64)):
+        assert torch.equal(model.solve(y, deal.Identity(), sigma, torch.full((2,), 0.5), tol=1e-3).x, plain)
 
 
 def test_an_operator_that_breaks_down_does_not_converge(model):

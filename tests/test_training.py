@@ -2,7 +2,9 @@
 
 import copy
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,8 @@ from skimage import data as photographs
 import deal
 from deal.model import DEAL
 from deal.patches import PackedImages, pack
-from deal.training import Phase, TrainConfig, _Run, loss_backward, make_batch, train
+from deal.training import Phase, TrainConfig, _Run, conjugate_gradients, contraction, loss_backward, make_batch, train
+from deal.weights import sha256
 
 TINY = TrainConfig(
     phases=(Phase(4, (1e-3, 5e-4), warmup=2), Phase(3, (2e-4, 1e-7), outer=(3, 4))),
@@ -134,8 +137,6 @@ train(config, sys.argv[2], [np.load(sys.argv[3])], sys.argv[4], sys.argv[5], pro
 
 
 def test_kill_and_resume_gives_the_same_losses_and_weights(packed, validation, tmp_path):
-    import json
-
     np.save(tmp_path / "val.npy", validation[0])
     config = json.dumps(asdict(TINY))
 
@@ -176,6 +177,48 @@ def test_another_configuration_is_not_resumed(packed, validation, tmp_path):
     train(TINY, packed, validation, tmp_path / "w.safetensors", tmp_path / "s", minutes=0, progress=False)
     with pytest.raises(ValueError, match="another training configuration"):
         train(replace(TINY, seed=9), packed, validation, tmp_path / "w.safetensors", tmp_path / "s", progress=False)
+
+
+def test_other_training_images_are_not_gone_on_with(packed, validation, tmp_path):
+    images, state = tmp_path / "images.safetensors", tmp_path / "s"
+    shutil.copy(packed, images)
+    config = replace(TINY, phases=(Phase(3, (1e-3, 1e-3)),))
+
+    def go_on(**options):
+        return train(config, images, validation, tmp_path / "w.safetensors", state, progress=False, **options)
+
+    go_on(minutes=0)
+    old = sha256(images)
+    pack([photographs.coins()[None, :90, :120]], images)
+    with pytest.raises(ValueError, match="begun with other training images") as caught:
+        go_on()
+    message = str(caught.value)
+    assert str(state) in message and old[:12] in message and sha256(images)[:12] in message and "\n" not in message
+    held = torch.load(state / "state.pt", weights_only=True)
+    assert held.pop("images") == old
+    torch.save(held, state / "state.pt")  # as states were before they kept it
+    assert go_on()
+    assert torch.load(state / "state.pt", weights_only=True)["images"] == sha256(images)
+    assert deal.metadata(tmp_path / "w.safetensors")["training_file_sha256"] == sha256(images)
+
+
+def test_metadata_that_cannot_be_saved_are_refused_before_training(packed, validation, tmp_path):
+    with pytest.raises(ValueError, match="metadata: 'kind' is 'mine'"):
+        train(TINY, packed, validation, tmp_path / "w", tmp_path / "s", progress=False, metadata={"kind": "mine"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_contraction_is_measured_in_full_precision(validation, monkeypatch):
+    seen = []
+
+    def watched(*arguments):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return conjugate_gradients(*arguments)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr("deal.training.conjugate_gradients", watched)
+    assert contraction(DEAL("gray"), validation[0], 25.0, crop=12, steps=1) > 0
+    assert seen == [False, False] and torch.backends.cudnn.allow_tf32
 
 
 def test_checkpoints_from_before_a_setting_existed_stay_valid():
@@ -242,20 +285,47 @@ def test_batches_depend_on_seed_step_and_rank_only(packed):
     torch.testing.assert_close((y - x).flatten(1).std(1), sigma, rtol=0.2, atol=1e-3)
 
 
-def test_two_processes_write_one_result(packed, validation, tmp_path):
-    """Under torchrun: both ranks end well, one log and one file of weights."""
-    import json
+WATCH = """
+import copy, torch
+from deal import training
+update = training._Run.update
+def flat(model, what):
+    return torch.cat([what(p).flatten() for p in model.parameters()]).detach().clone()
+def watched(self, x, y, sigma, outer, world):
+    alone = copy.deepcopy(self.model)
+    alone.zero_grad()
+    training.loss_backward(alone, x, y, sigma, outer, self.config)
+    record = update(self, x, y, sigma, outer, world)
+    seen = {"alone": flat(alone, lambda p: p.grad), "used": flat(self.model, lambda p: p.grad)}
+    seen["weights"] = flat(self.model, lambda p: p)
+    torch.save(seen, f"{self.dir}/seen-{self.step}-{self.rank}.pt")
+    return record
+training._Run.update = watched
+"""
 
+
+def test_two_processes_share_gradients_and_write_one_result(packed, validation, tmp_path):
+    """Under torchrun: both ranks step along the mean of their gradients, one log and one file of weights."""
     np.save(tmp_path / "val.npy", validation[0])
     script = tmp_path / "job.py"
-    script.write_text(SCRIPT)
-    config = json.dumps(asdict(replace(TINY, phases=(Phase(2, (1e-3, 1e-3)),), validate_every=2)))
+    script.write_text(WATCH + SCRIPT)
+    settings = {"phases": (Phase(2, (1e-3, 1e-3)),), "validate_every": 2, "mask_every": 1, "grad_clip": 0.0}
+    config = json.dumps(asdict(replace(TINY, **settings)))
     arguments = [config, packed, tmp_path / "val.npy", tmp_path / "w.safetensors", tmp_path / "s"]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
     done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(losses(tmp_path / "s")) == 2
     assert deal.load(tmp_path / "w.safetensors").channels == 1
+    for step in (1, 2):
+        ranks = [torch.load(tmp_path / "s" / f"seen-{step}-{rank}.pt") for rank in (0, 1)]
+        first, second = (rank["alone"] for rank in ranks)
+        assert (first - second).norm() > 0.1 * first.norm()  # of different patches
+        for rank in ranks:
+            torch.testing.assert_close(
+                rank["used"], (first + second) / 2, rtol=1e-3, atol=1e-4 * float(first.abs().max())
+            )
+        assert torch.equal(ranks[0]["weights"], ranks[1]["weights"])
 
 
 def test_one_of_the_processes_that_resume_rewrites_the_log(packed, validation, tmp_path):
@@ -309,9 +379,13 @@ def test_bad_packs(tmp_path):
     with pytest.raises(ValueError, match=r"channel counts \[1, 3\]"):
         pack([np.zeros((1, 4, 4), np.uint8), np.zeros((3, 4, 4), np.uint8)], tmp_path / "p")
     assert list(tmp_path.iterdir()) == [], "nothing half-written"
-    (tmp_path / "bad").write_bytes(b"not packed")
-    with pytest.raises(ValueError, match="not a file of packed training images"):
-        PackedImages(tmp_path / "bad")
+    pack([np.zeros((1, 4, 4), np.uint8)], tmp_path / "p", {"dataset": "zeros"})
+    whole = (tmp_path / "p").read_bytes()
+    for content in (b"not packed", whole.replace(b'zeros\\"}', b'zeros\\"]'), whole.replace(b'{"deal"', b'["deal"')):
+        assert content != whole
+        (tmp_path / "bad").write_bytes(content)
+        with pytest.raises(ValueError, match="bad: not a file of packed training images"):
+            PackedImages(tmp_path / "bad")
 
 
 def test_weights_of_the_loss():

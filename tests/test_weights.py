@@ -128,6 +128,76 @@ def test_truncated_files(tmp_path, fraction):
             deal.load(tmp_path / name)
 
 
+KEY = "W1.conv_layers.0.parametrizations.weight.original"
+COMPLAINTS = {  # of what `malformed` makes
+    "text": "not a readable torch checkpoint",
+    "empty": "not a readable torch checkpoint",
+    "zip cut off": "not a readable torch checkpoint",
+    "pickled list": "refused, it holds other objects than tensors or is broken",
+    "a list": "no 'state_dict' entry",
+    "state dict is a list": "no 'state_dict' entry",
+    "missing key": "lacks 1 of 13 keys, first 'M2.weight'",
+    "key is a number": "unknown key 3",
+    "scalar": r"W.weights.0 is \(\), expected",
+    "vector": r"W.weights.0 is \(4,\), expected",
+    "other shape": r"M2.weight is \(2, 2\), expected \(128, 128, 3, 3\)",
+    "no tensors": "is a float, expected a tensor",
+    "sparse": "'M2.weight' is not an ordinary tensor of real numbers",
+    "without data": "'M2.weight' is not an ordinary tensor of real numbers",
+    "quantised": "'M2.weight' is not an ordinary tensor of real numbers",
+    "complex": "'M2.weight' is not an ordinary tensor of real numbers",
+    "too large": "M2.weight contains NaN or infinite values",
+    "folder": "a folder, not a file",
+}
+
+
+def malformed(kind, path):
+    """Something that is no checkpoint of the authors."""
+    state = torch.load(GOLDEN, weights_only=True)["state_dict"]
+    weight = state["M2.weight"]
+    raw = {"text": b"hello world\n", "empty": b"", "zip cut off": GOLDEN.read_bytes()[:5000]}
+    raw["pickled list"] = pickle.dumps([1, 2])
+    contents = {
+        "a list": lambda: [1, 2],
+        "state dict is a list": lambda: {"state_dict": [weight]},
+        "missing key": lambda: {"state_dict": {k: v for k, v in state.items() if k != "M2.weight"}},
+        "key is a number": lambda: {"state_dict": {**state, 3: weight}},
+        "scalar": lambda: {"state_dict": {**state, KEY: torch.tensor(1.0)}},
+        "vector": lambda: {"state_dict": {**state, KEY: torch.zeros(4)}},
+        "no tensors": lambda: {"state_dict": dict.fromkeys(state, 1.0)},
+    }
+    weights_of = {
+        "other shape": lambda: torch.zeros(2, 2),
+        "sparse": lambda: weight.to_sparse(),
+        "without data": lambda: weight.to("meta"),
+        "quantised": lambda: torch.ops.aten.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+        "complex": lambda: weight.to(torch.complex64),
+        "too large": lambda: weight.double().clamp(min=0.1) * 1e300,
+    }
+    if kind == "folder":
+        path.mkdir()
+    elif kind in raw:
+        path.write_bytes(raw[kind])
+    elif kind in contents:
+        torch.save(contents[kind](), path)
+    else:
+        torch.save({"state_dict": {**state, "M2.weight": weights_of[kind]()}}, path)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize")
+@pytest.mark.parametrize("kind", COMPLAINTS)
+def test_malformed_checkpoints_are_one_line(kind, tmp_path):
+    path = tmp_path / "w.pth"
+    malformed(kind, path)
+    with pytest.raises(deal.WeightsError, match=COMPLAINTS[kind]) as caught:
+        deal.load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    assert message.endswith(
+        ("; give a path, 'gray' or 'color'", "; give a file of deal.save, or a checkpoint (.pth) of the authors")
+    )
+
+
 def test_missing_file():
     with pytest.raises(deal.WeightsError, match=r"nowhere\.pth: no such file"):
         deal.load("nowhere.pth")
@@ -176,10 +246,20 @@ def test_another_architecture_is_recorded_and_built_again(kind, tmp_path):
     same(model, loaded)
     assert loaded.architecture == model.architecture and not loaded.phi1.non_decreasing
     assert weights.describe(path)["architecture"] == VARIANT
-    weights.save(deal.DEAL(kind), path, weights.metadata(path))
-    assert "architecture" not in weights.metadata(path)
+    weights.save(loaded, path, weights.metadata(path))  # its own metadata are no contradiction
+    assert deal.load(path).architecture == model.architecture and weights.metadata(path)["steps"] == 7
     with pytest.raises(ValueError, match=r"no place for a model with 6 filters, 5×5 kernels, unconstrained"):
         weights.write_official(model, tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("kind", "color"), ("kind", None), ("format", "other"), ("architecture", VARIANT)]
+)
+def test_metadata_cannot_contradict_the_model(key, value, tmp_path):
+    path = tmp_path / "folder" / "w.safetensors"
+    with pytest.raises(ValueError, match=f"^metadata: '{key}' is .*, but deal.save writes the model's; leave it out$"):
+        deal.save(deal.DEAL("gray"), path, metadata={"steps": 7, key: value})
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
