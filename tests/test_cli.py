@@ -20,6 +20,7 @@ from bench.mri import measure
 from deal import defaults
 from deal.cli import files, kspace, main, mri
 from deal.operators import Identity
+from deal.weights import RELEASED
 
 GOLDEN = str(Path(__file__).parent / "golden" / "random_gray.pth")
 
@@ -205,8 +206,8 @@ def test_mri_of_raw_kspace(raw, scene, tmp_path, capsys):
     zero_filled = operator.A_adjoint(torch.from_numpy(data.y)[None])[0, 0].numpy() * data.scale / SCALE
     error, before = (np.linalg.norm(x - truth) / np.linalg.norm(truth) for x in (np.load(out) / SCALE, zero_filled))
     assert error < 0.1 and error < 0.7 * before
-    assert main(["mri", str(raw), "-o", str(tmp_path / "x.png"), "--tol", "1e-1", "--crop", "16", "-q"]) in (0, 3)
-    assert size(tmp_path / "x.png") == (16, 16)
+    assert main(["mri", str(raw), "-o", str(tmp_path / "x.jpg"), "--tol", "1e-1", "--crop", "16"]) in (0, 3)
+    assert size(tmp_path / "x.jpg") == (16, 16) and "x.jpg: jpg is lossy" in capsys.readouterr().err
 
 
 def test_one_coil_without_maps_takes_the_phase_from_the_centre(tmp_path, scene):
@@ -238,6 +239,12 @@ def test_one_coil_without_maps_takes_the_phase_from_the_centre(tmp_path, scene):
         (["denoise", "y.png", "-o", "none/x.png", "--sigma", "9"], "there is no folder none"),
         (["denoise", "clear.png", "-o", "x.jpg", "--sigma", "9"], "the input is transparent"),
         (["denoise", GOLDEN, "-o", "x.png", "--sigma", "9"], "not an image"),
+        (["denoise", "y.png", "-o", "x.png", "--sigma", "9", "--simulate", "--seed", "-1"], "--seed -1"),
+        (["denoise", "y.png", "-o", "y.png", "--sigma", "9"], "y.png: is both the input and --output"),
+        (
+            ["denoise", "y.png", "-o", "x.png", "--sigma", "9", "--simulate", "--save-input", "../{folder}/x.png"],
+            "/x.png: is both --output and --save-input",
+        ),
         (["deblur", "y.png", "-o", "x.png", "--kernel", "k.npy", "--noise", "0"], "--noise 0"),
         (["deblur", "y.png", "-o", "x.png", "--kernel", "k.npy", "--noise", "5"], "k.npy: no such file"),
         (["superres", "y.png", "-o", "x.png", "--factor", "0", "--kernel", "gaussian:1", "--noise", "5"], "--factor 0"),
@@ -248,11 +255,13 @@ def test_one_coil_without_maps_takes_the_phase_from_the_centre(tmp_path, scene):
         (["mri", "sample.h5", "-o", "x.h5", "--sampling", "multi8"], "no measurement; add --simulate"),
         (["mri", "sample.h5", "-o", "x.h5", "--sampling", "multi9", "--simulate"], "has no sampling multi9"),
         (["mri", "file1.h5", "-o", "x.h5", "--slice", "2"], "has 2 slices"),
-        (["mri", "file1.h5", "-o", "x.h5", "--mask", "k2.npy"], "the mask is (4,)"),
+        (["mri", "file1.h5", "-o", "x.h5", "--mask", "k2.npy"], "k2.npy: found (4,) with values from 1 to 1"),
         (["mri", "file1.h5", "-o", "x.h5", "--simulate"], "no true image"),
         (["mri", "other.h5", "-o", "x.h5"], "the key kspace is missing; there are image"),
         (["mri", "group.h5", "-o", "x.h5"], "group.h5: kspace is a group"),
         (["mri", "file1.h5", "-o", "x.h5", "--slice", "1", "--maps", "s4.npy"], "s4.npy: sensitivities of 1 slices"),
+        (["mri", "file1.h5", "-o", "file1.h5"], "file1.h5: is both the input and --output"),
+        (["convert", str(RELEASED / "gray.safetensors"), "w.safetensors"], "gray.safetensors: not .pth"),
         (["info", "y.png"], "y.png: not a safetensors file"),
         (["train", "."], "CUDA" if not torch.cuda.is_available() else "train.json: no training plan"),
         (["train", ".", "--device", "foo"], "--device foo: no such device"),
@@ -270,10 +279,105 @@ def test_errors_are_one_line(picture, prepared, raw, tmp_path, monkeypatch, caps
     with h5py.File("group.h5", "w") as handle:
         handle.create_group("kspace")
     before = sorted(Path().iterdir())
-    assert main(arguments) == 2
+    assert main([argument.replace("{folder}", tmp_path.name) for argument in arguments]) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
     assert sorted(Path().iterdir()) == before
+
+
+GROUP = object()
+KSPACE = "expected complex numbers (slices, coils, H, W)"
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "message"),
+    [
+        ("file1.h5", "kspace", np.ones((0, 4, 56, 48), "c8"), f"(0, 4, 56, 48), {KSPACE} and not empty"),
+        ("file1.h5", "kspace", np.ones((2, 0, 56, 48), "c8"), f"(2, 0, 56, 48), {KSPACE} and not empty"),
+        ("file1.h5", "kspace", np.ones((2, 4, 56, 48)), f"found float64 (2, 4, 56, 48), {KSPACE}"),
+        ("file1.h5", "kspace", np.ones(48, "c8"), f"found complex64 (48,), {KSPACE}"),
+        ("file1.h5", "kspace", h5py.Empty("c8"), f"found complex64 (), {KSPACE}"),
+        ("file1.h5", "kspace", np.full((4, 56, 48), np.nan + 0j), "contains NaN, infinite or too large values"),
+        ("file1.h5", "kspace", np.full((4, 56, 48), 1e300 + 0j), "contains NaN, infinite or too large values"),
+        ("file1.h5", "kspace", np.zeros((4, 56, 48), "c8"), "is all zero"),
+        ("file1.h5", "reconstruction_rss", GROUP, "is a group, expected an array"),
+        ("file1.h5", "mask", GROUP, "is a group, expected an array"),
+        ("file1.h5", "mask", np.ones(48, "c8"), "found complex64 (48,), expected a mask (56, 48) or (48,)"),
+        ("file1.h5", "mask", np.full(48, np.nan), "contains NaN, infinite or too large values, expected a mask"),
+        ("file1.h5", "mask", b"hello", "found object (), expected a mask"),
+        ("file1.h5", "smaps", GROUP, "is a group, expected an array"),
+        ("file1.h5", "smaps", b"hello", "found object (), expected complex sensitivities (4, 56, 48)"),
+        ("file1.h5", "smaps", h5py.Empty("c8"), "found complex64 (), expected complex sensitivities (4, 56, 48)"),
+        ("file1.h5", "smaps", np.ones((3, 56, 48)), "found numbers (3, 56, 48), expected complex sensitivities (4, 56"),
+        ("file1.h5", "smaps", np.zeros((4, 56, 48)), "found zeros (4, 56, 48), expected complex sensitivities (4, 56"),
+        ("sample.h5", "x", GROUP, "is a group, expected an array"),
+        ("sample.h5", "x", np.full((48, 48), np.nan), "contains NaN, infinite or too large values"),
+        ("sample.h5", "x", np.ones((48, 48), "c8"), "found complex64 (48, 48), expected real numbers (H, W)"),
+        ("sample.h5", "smaps", GROUP, "is a group, expected an array"),
+        ("sample.h5", "smaps", np.ones((1, 3, 48, 48), "c8"), "(1, 3, 48, 48), expected complex sensitivities"),
+        ("sample.h5", "multi8/mask", GROUP, "is a group, expected an array"),
+        ("sample.h5", "multi8/mask", np.ones((2, 48, 48)), "(2, 48, 48) with values from 1 to 1, expected a mask"),
+        ("sample.h5", "multi8/mask", -np.ones((48, 48)), "(48, 48) with values from -1 to -1, expected a mask"),
+        ("sample.h5", "multi8/y", GROUP, "is a group, expected an array"),
+        ("sample.h5", "multi8/y", np.ones((2, 48, 48), "c8"), "found (2, 48, 48), expected (3, 48, 48)"),
+    ],
+)  # fmt: skip
+def test_odd_kspace_is_one_line(prepared, raw, tmp_path, monkeypatch, capsys, file, key, value, message):
+    """The file and the key are named, and what was expected of it."""
+    monkeypatch.chdir(tmp_path)
+    with h5py.File(file, "r+") as handle:
+        if key in handle:
+            del handle[key]
+        if value is GROUP:
+            handle.create_group(key)
+        else:
+            handle[key] = value
+    more = ["--sampling", "multi8"] if file == "sample.h5" else []
+    assert main(["mri", file, "-o", "x.h5", "--max-iterations", "1", *more]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {file}: {key}") and message in error and error.count("\n") == 1
+    assert not Path("x.h5").exists()
+
+
+@pytest.mark.parametrize("option", ["--mask", "--maps"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing.npy", "no such file or directory"),
+        ("folder", "is a directory"),
+        ("a.npz", "not a numpy array of numbers, as numpy.save writes it"),
+        ("text.npy", "not a numpy array of numbers, as numpy.save writes it"),
+        ("empty.npy", "not a numpy array of numbers, as numpy.save writes it"),
+        ("objects.npy", "not a numpy array of numbers, as numpy.save writes it"),
+        ("strings.npy", "found <U1 (48,), expected"),
+        ("single.npy", "found float64 (), expected"),
+    ],
+)
+def test_odd_masks_and_maps_are_one_line(raw, tmp_path, monkeypatch, capsys, option, name, message):
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    np.savez("a.npz", np.ones(48))
+    Path("text.npy").write_text("1 1 0 1")
+    Path("empty.npy").touch()
+    np.save("objects.npy", np.array([None] * 48), allow_pickle=True)
+    np.save("strings.npy", np.array(["1"] * 48))
+    np.save("single.npy", np.float64(1))
+    assert main(["mri", "file1.h5", "-o", "x.h5", "--max-iterations", "1", option, name]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {name}: {message}") and error.count("\n") == 1
+    assert not Path("x.h5").exists()
+
+
+def test_maps_of_another_image_are_refused(raw, scene, tmp_path, capsys):
+    """They are zero where the image is not: nothing but rounding errors would be left of it."""
+    left = np.arange(48) < 24
+    np.save(tmp_path / "left.npy", scene[1] * left)
+    with h5py.File(raw, "r+") as handle:
+        handle["kspace"][1] = SCALE * centred_fft(scene[1] * ~left)
+        handle["mask"][:] = 1
+    arguments = ["mri", str(raw), "-o", str(tmp_path / "x.h5"), "--maps", str(tmp_path / "left.npy")]
+    assert main([*arguments, "--max-iterations", "1"]) == 2
+    assert "are the sensitivities those of this kspace?" in capsys.readouterr().err
 
 
 def test_an_image_that_memory_cannot_hold_is_refused(picture, tmp_path, monkeypatch, capsys):
@@ -289,6 +393,54 @@ def test_an_interruption_writes_nothing(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(Identity, "A_adjoint", interrupt)
     assert main(["denoise", str(picture), "-o", str(tmp_path / "x.png"), "--sigma", "25"]) == 130
     assert capsys.readouterr().err == "error: interrupted\n" and not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "status"),
+    [
+        ("deal.cli.solving.solve", ValueError("no"), 2),
+        ("deal.cli.solving.solve", KeyboardInterrupt(), 130),
+        ("numpy.save", OSError(28, "No space left on device", "x.npy"), 2),  # when the input has been written
+    ],
+)
+def test_all_outputs_are_written_or_none(picture, tmp_path, monkeypatch, capsys, where, error, status):
+    def fail(*_, **__):
+        raise error
+
+    arguments = ["denoise", str(picture), "-o", str(tmp_path / "x.npy"), "--sigma", "25", "--weights", GOLDEN]
+    arguments += ["--simulate", "--save-input", str(tmp_path / "n.png"), "--tol", "1e-2"]
+    with monkeypatch.context() as patched:
+        patched.setattr(where, fail)
+        assert main(arguments) == status
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["y.png"]
+    assert main(arguments) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["n.png", "x.npy", "y.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["--max-iterations", "2"], "raise --max-iterations or --tol"),
+        (["--algorithm", "reference", "--max-iterations", "2"], "raise --max-iterations or take --algorithm fast"),
+        (["--algorithm", "reference"], "take --algorithm fast, the default"),
+    ],
+)
+def test_advice_fits_the_way_of_stopping(picture, tmp_path, capsys, arguments, advice):
+    """The last one stops by its own rule, far from the cap of 1000; then the advice leads to the tolerance."""
+    common = ["denoise", str(picture), "-o", str(tmp_path / "x.png"), "--sigma", "25", "--weights", GOLDEN]
+    common += ["--tol", "3e-5"]
+    assert main([*common, *arguments]) == 3
+    assert f"above --tol 3e-05; {advice}, or take the image as what it is" in capsys.readouterr().err
+    assert main(common) == 0
+
+
+def test_losses_are_said_of_all_outputs(picture, tmp_path, capsys):
+    out, saved = tmp_path / "x.jpg", tmp_path / "n.jpeg"
+    arguments = ["denoise", str(picture), "-o", str(out), "--sigma", "25", "--weights", GOLDEN, "--tol", "1e-2"]
+    assert main([*arguments, "--simulate", "--save-input", str(saved)]) == 0
+    said = capsys.readouterr().err
+    assert said == f"note: {saved}: jpeg is lossy, n.png would not be\nnote: {out}: jpg is lossy, x.png would not be\n"
 
 
 def test_a_defect_is_not_hidden(picture, tmp_path, monkeypatch):

@@ -13,6 +13,9 @@ from PIL import Image, ImageCms
 
 from deal.cli import files, kernels
 
+ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+PNG = b"\x89PNG\r\n\x1a\n"
+
 
 def values(channels: int, bits: int) -> np.ndarray:
     """(12, 9, C) integers of all sizes, the largest included."""
@@ -29,7 +32,19 @@ def png16(array: np.ndarray, kind: int) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     head = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], 16, kind, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return PNG + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff(**tags: int) -> bytes:
+    """A TIFF of 8×2 pixels in 24 bytes with these tags besides."""
+    named = {"bits": 258, "white": 262, "signed": 339}
+    numbers = {256: 8, 257: 2, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: 24}
+    numbers |= {named[name]: value for name, value in tags.items()}
+    rows = [struct.pack("<HHII", tag, 3, 1, value) for tag, value in sorted(numbers.items())]
+    return b"II*\0" + struct.pack("<I", 32) + bytes(24) + struct.pack("<H", len(rows)) + b"".join(rows) + bytes(4)
+
+
+TWO_PAGES = tiff(bits=8)[:-4] + struct.pack("<I", len(tiff(bits=8))) + bytes(6)  # the second without its size
 
 
 def saved(path, array: np.ndarray) -> None:
@@ -73,17 +88,20 @@ def test_a_compressed_tiff_of_16_bit_colours(tmp_path):
         assert np.array_equal(np.asarray(file), array >> 8)
 
 
-def test_alpha_and_profile_are_kept(tmp_path):
-    array, icc = values(4, 8), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    Image.fromarray(array).save(tmp_path / "x.png", icc_profile=icc)
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_alpha_and_profile_are_kept(tmp_path, suffix):
+    """And every pixel, those that cannot be seen included."""
+    array = values(4, 8)
+    array[3:6, :, 3] = 0
+    Image.fromarray(array).save(tmp_path / "x.png", icc_profile=ICC)
     picture = files.read(tmp_path / "x.png")
-    assert np.array_equal(picture.alpha, array[..., 3]) and picture.icc == icc
+    assert np.array_equal(picture.alpha, array[..., 3]) and picture.icc == ICC
     assert picture.notes == [f"{tmp_path / 'x.png'}: the alpha channel is kept as it is"]
     for bits in (8, 16):
         picture.bits, picture.alpha = bits, array[..., 3].astype(np.uint16) * (257 if bits == 16 else 1)
-        files.write(tmp_path / "y.png", picture.pixels, picture)
-        with Image.open(tmp_path / "y.png") as file:
-            assert file.mode == "RGBA" and file.info["icc_profile"] == icc
+        files.write(tmp_path / f"y{suffix}", picture.pixels, picture)
+        with Image.open(tmp_path / f"y{suffix}") as file:
+            assert file.mode == "RGBA" and file.info["icc_profile"] == ICC
             assert np.array_equal(np.asarray(file), array)
 
 
@@ -122,6 +140,18 @@ def test_arrays(tmp_path):
         (lambda p: Image.new("CMYK", (4, 4)).save(p.with_suffix(".jpg")), "has the mode CMYK"),
         (lambda p: p.with_suffix(".png").write_bytes(b"hello"), "not an image"),
         (lambda p: p.with_suffix(".png").write_bytes(png16(values(3, 16), 2)[:200]), "a damaged image"),
+        (
+            lambda p: p.with_suffix(".png").write_bytes(PNG + b"\0\0\0\3IHDR" + bytes(7)),
+            "a damaged image (Truncated IHDR",
+        ),
+        (lambda p: p.with_suffix(".tif").write_bytes(TWO_PAGES), "a damaged image (Missing dimensions)"),
+        (lambda p: p.with_suffix(".tif").write_bytes(tiff(bits=12)), "TIFF that cannot be read (12 bits"),
+        (lambda p: p.with_suffix(".tif").write_bytes(tiff(bits=8, signed=2)), "TIFF that cannot be read (12 bits"),
+        (lambda p: p.with_suffix(".tif").write_bytes(tiff(bits=16, white=0)), "TIFF that cannot be read (12 bits"),
+        (lambda p: p.with_suffix(".npy").write_bytes(b"PK\3\4 an archive"), "not a numpy array of numbers"),
+        (lambda p: np.save(p.with_suffix(".npy"), np.zeros((0, 4))), "and not empty"),
+        (lambda p: np.save(p.with_suffix(".npy"), np.full((4, 4), 1e300)), "too large values"),
+        (lambda p: np.save(p.with_suffix(".npy"), np.ones((4, 4), complex)), "has the dtype complex128"),
         (lambda p: np.save(p.with_suffix(".npy"), np.zeros((4, 4, 2))), "expected 1 or 3 channels last"),
         (lambda p: np.save(p.with_suffix(".npy"), np.full((4, 4), 255.0)), "expected images in [0, 1]"),
         (lambda p: np.save(p.with_suffix(".npy"), np.full((4, 4), np.nan)), "NaN"),
@@ -137,6 +167,10 @@ def test_arrays(tmp_path):
             lambda p: tifffile.imwrite(p.with_suffix(".tif"), np.full((8, 8), 99, np.float32)),
             "expected images in [0, 1]",
         ),
+        (
+            lambda p: tifffile.imwrite(p.with_suffix(".tif"), np.zeros((8, 8, 3), np.float32), photometric="rgb"),
+            "not an image, or of a kind that cannot be read; save it as PNG or .npy",
+        ),
     ],
 )
 def test_what_cannot_be_read_says_so(tmp_path, make, message):
@@ -147,12 +181,79 @@ def test_what_cannot_be_read_says_so(tmp_path, make, message):
     assert message in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_depth_that_a_format_lacks_is_said(tmp_path):
-    pixels = values(3, 16).transpose(2, 0, 1).astype(np.float32) / 65535
-    like = files.Picture(pixels, 16)
-    assert "x.png would hold all 16" in files.write(tmp_path / "x.jpg", pixels, like)[0]
-    assert "x.png would hold all 16" in files.write(tmp_path / "x.tif", pixels, like)[0]
-    assert files.read(tmp_path / "x.tif").bits == 8
+@pytest.mark.parametrize("layout", [tiff(bits=8), tiff(bits=16)])
+def test_the_layout_of_the_refused_ones_can_be_read(tmp_path, layout):
+    (tmp_path / "x.tif").write_bytes(layout)
+    assert files.read(tmp_path / "x.tif").pixels.shape == (1, 2, 8)
+
+
+FLOATS = "clipped to [0, 1]; x.npy would hold floats as they are"
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "bits", "icc", "lost"),
+    [
+        ("x.png", 3, 16, ICC, []),
+        ("x.tif", 1, 16, ICC, []),
+        ("x.tif", 3, 16, None, ["tif is written with 8 bits a channel, x.png would hold all 16"]),
+        ("x.jpg", 3, 8, ICC, ["jpg is lossy, x.png would not be"]),
+        (
+            "x.jpeg",
+            1,
+            16,
+            None,
+            ["jpeg is written with 8 bits a channel, x.png would hold all 16", "jpeg is lossy, x.png would not be"],
+        ),
+        ("x.webp", 3, 8, ICC, []),
+        ("x.bmp", 3, 8, None, []),
+        ("x.bmp", 3, 8, ICC, ["bmp holds no colour profile, x.png would"]),
+        ("x.npy", 3, 8, ICC, ["npy holds no colour profile, x.png would"]),
+        ("x.npy", 1, 32, None, []),
+        ("x.png", 3, 32, None, [f"png is written with 16 bits a channel, {FLOATS}"]),
+        ("x.tif", 1, 32, None, [f"tif is written with 16 bits a channel, {FLOATS}"]),
+        ("x.bmp", 1, 32, None, [f"bmp is written with 8 bits a channel, {FLOATS}"]),
+    ],
+)
+def test_what_a_format_lacks_is_said(tmp_path, name, channels, bits, icc, lost):
+    """And nothing else is lost: the depth, the profile and the values are those of the picture."""
+    top = 2 ** min(bits, 16) - 1
+    pixels = values(channels, min(bits, 16)).transpose(2, 0, 1).astype(np.float32) / np.float32(top)
+    path = tmp_path / name
+    assert files.write(path, pixels, files.Picture(pixels, bits, icc=icc)) == [f"{path}: {line}" for line in lost]
+    again = files.read(path)
+    said = " ".join(lost)
+    assert (again.icc == icc) != ("profile" in said)
+    assert again.bits == (8 if "8 bits" in said else min(bits, 16) if path.suffix != ".npy" else 32)
+    if "lossy" not in said:
+        assert np.abs(again.pixels - pixels).max() <= 0.5001 / (255 if again.bits == 8 else 65535)
+
+
+def test_a_float_tiff(tmp_path):
+    """Is read as it is, beyond [0, 1] too, with its profile; written with 16 bits, which is said."""
+    array = np.random.default_rng(0).uniform(-0.3, 1.4, (12, 9)).astype(np.float32)
+    Image.fromarray(array).save(tmp_path / "x.tif", icc_profile=ICC)
+    picture = files.read(tmp_path / "x.tif")
+    assert picture.bits == 32 and picture.icc == ICC and np.array_equal(picture.pixels[0], array)
+    assert FLOATS.replace("x.npy", "y.npy") in files.write(tmp_path / "y.tif", picture.pixels, picture)[0]
+    assert np.abs(files.read(tmp_path / "y.tif").pixels[0] - array.clip(0, 1)).max() < 1e-5
+
+
+def test_jpeg_keeps_colours_at_full_resolution(tmp_path):
+    pixels = np.zeros((3, 16, 16), np.float32)
+    pixels[0, :, ::2], pixels[1, :, 1::2] = 0.8, 0.5
+    files.write(tmp_path / "x.jpg", pixels, files.Picture(pixels, 8))
+    assert np.abs(files.read(tmp_path / "x.jpg").pixels - pixels).max() < 0.05
+
+
+def test_colours_that_may_have_been_deeper_are_said(tmp_path):
+    """Pillow reads PPM of 16 bits with 8; gray ones, PGM, with 16."""
+    array = values(3, 16).astype(">u2")
+    (tmp_path / "x.ppm").write_bytes(b"P6 9 12 65535\n" + array.tobytes())
+    (tmp_path / "x.pgm").write_bytes(b"P5 9 12 65535\n" + array[..., 0].tobytes())
+    deep = files.read(tmp_path / "x.ppm")
+    assert deep.bits == 8 and deep.notes[0].startswith(f"{tmp_path / 'x.ppm'}: colours of PPM are read with 8 bits")
+    gray = files.read(tmp_path / "x.pgm")
+    assert gray.notes == [] and np.array_equal(np.rint(gray.pixels[0] * 65535), array[..., 0])
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):
@@ -214,6 +315,9 @@ def test_gaussians():
         ("line.npy", "finite matrix"),
         ("line.npy:1", "only a .mat file"),
         ("bad.mat", "not a MATLAB file"),
+        ("folder.mat", "Is a directory"),
+        ("group.mat", "group.mat: holds no matrix"),
+        ("complex.npy", "found complex128 (3, 3), expected a blur kernel"),
         ("colour.png", "this is colour"),
     ],
 )
@@ -223,6 +327,11 @@ def test_what_is_no_kernel_says_so(tmp_path, monkeypatch, text, message):
     np.save("zero.npy", 0 * KERNEL)
     np.save("nan.npy", np.nan * KERNEL)
     np.save("line.npy", np.ones(4))
+    np.save("complex.npy", KERNEL + 0j)
+    (tmp_path / "folder.mat").mkdir()
+    with h5py.File("group.mat", "w") as handle:  # a cell array of a group and of nothing
+        cells = [handle.create_group("#refs#").ref, h5py.Reference()]
+        handle.create_dataset("kernels", data=np.array(cells, dtype=h5py.ref_dtype)[:, None])
     (tmp_path / "bad.mat").write_bytes(b"MATLAB 5.0 MAT-file" + bytes(120) + b"rubbish")
     Image.fromarray(values(3, 8)).save("colour.png")
     with pytest.raises((ValueError, OSError)) as caught:

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+SUFFIXES = (".pth", ".pt", ".ckpt")  # by which deal.weights knows the authors' layout
+
 
 class Convert:
     """Convert a checkpoint of the authors (.pth) to safetensors, running none of its code."""
@@ -21,5 +23,7 @@ class Convert:
         """Carry it out."""
         from deal import weights
 
+        if options.source.suffix not in SUFFIXES:  # its metadata would be lost
+            raise ValueError(f"{options.source}: not {', '.join(SUFFIXES)}; a .safetensors only needs to be copied")
         weights.convert_official(options.source, options.target)
         print(f"{options.target}: {weights.load(options.target).kind} model")

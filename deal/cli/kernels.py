@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deal.cli import arrays
 from deal.cli.files import read as read_image
 
 HELP = (
@@ -30,9 +31,8 @@ def read(text: str) -> tuple[KERNEL, list[str]]:
     elif number is not None:
         raise ValueError(f"{text}: only a .mat file holds several kernels")
     else:
-        kernel = _npy(path) if suffix == ".npy" else _gray(path)
-    if kernel.ndim != 2 or kernel.size == 0 or not np.isfinite(kernel).all():
-        raise ValueError(f"{text}: a blur kernel is a finite matrix, this is {kernel.shape}")
+        kernel = arrays.load(path) if suffix == ".npy" else _gray(path)
+    kernel = arrays.numbers(text, kernel, np.float64, arrays.REAL, (2,), "a blur kernel, a finite matrix")
     total = float(kernel.sum())
     if not total > 0:
         raise ValueError(f"{text}: the kernel's sum is {total:g}, so that it cannot be scaled to 1")
@@ -67,13 +67,6 @@ def _split(text: str) -> tuple[Path, int | None]:
     return (Path(name), int(number)) if colon and number.isdecimal() else (Path(text), None)
 
 
-def _npy(path: Path) -> KERNEL:
-    try:
-        return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
-    except (ValueError, TypeError, EOFError) as error:
-        raise ValueError(f"{path}: not a numpy array of numbers ({error})") from None
-
-
 def _gray(path: Path) -> KERNEL:
     picture = read_image(path)
     pixels = picture.pixels.astype(np.float64)
@@ -82,12 +75,11 @@ def _gray(path: Path) -> KERNEL:
     return pixels[0]
 
 
-def _mat(path: Path, number: int | None) -> KERNEL:
+def _mat(path: Path, number: int | None) -> NDArray:
     """Matrices of a MATLAB file, also within cell arrays; version 7.3 by h5py, older ones by scipy."""
     import h5py
 
-    if not path.is_file():
-        raise FileNotFoundError(2, "No such file or directory", str(path))
+    path.open("rb").close()  # tells what is missing or a folder
     found = _mat_hdf5(path) if h5py.is_hdf5(path) else _mat_5(path)
     found = [k for k in found if k.ndim == 2 and min(k.shape) > 1]
     if not found:
@@ -99,23 +91,23 @@ def _mat(path: Path, number: int | None) -> KERNEL:
     return found[number or 0]
 
 
-def _mat_hdf5(path: Path) -> list[KERNEL]:
+def _mat_hdf5(path: Path) -> list[NDArray]:
     import h5py
 
     found = []
-    with h5py.File(path, "r") as handle:
+    with arrays.hdf5(path) as handle:
         for name in handle:
             item = handle[name]
             if not isinstance(item, h5py.Dataset):
                 continue
             is_cell_array = item.dtype == h5py.ref_dtype
-            cells = [handle[reference] for reference in item[()].ravel()] if is_cell_array else [item]
-            # HDF5 holds MATLAB's columns as rows
-            found += [np.asarray(c[()], np.float64).T for c in cells if np.issubdtype(c.dtype, np.number)]
+            cells = [handle[reference] for reference in item[()].ravel() if reference] if is_cell_array else [item]
+            cells = [c for c in cells if isinstance(c, h5py.Dataset) and np.issubdtype(c.dtype, np.number)]
+            found += [np.asarray(c[()]).T for c in cells]  # HDF5 holds MATLAB's columns as rows
     return found
 
 
-def _mat_5(path: Path) -> list[KERNEL]:
+def _mat_5(path: Path) -> list[NDArray]:
     try:
         from scipy.io import loadmat
     except ImportError:
@@ -130,5 +122,5 @@ def _mat_5(path: Path) -> list[KERNEL]:
     for name, value in content.items():
         if not name.startswith("_"):
             cells = value.ravel(order="F") if value.dtype == object else [value]
-            found += [np.asarray(c, np.float64) for c in cells if np.issubdtype(np.asarray(c).dtype, np.number)]
+            found += [np.asarray(c) for c in cells if np.issubdtype(np.asarray(c).dtype, np.number)]
     return found

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deal.cli import arrays
+
 SAMPLE_FORMAT = "deal-bench MRI sample 1"
 _AXES = (-2, -1)
 _CALIBRATION, _FEWEST = 32, 4  # rows and columns of the centre that are used at most and at least
@@ -53,23 +55,18 @@ def read(path: Path, slice_: int | None, sampling: str | None, mask: Path | None
     Raises:
         ValueError: no HDF5, no k-space in it, or shapes that do not fit each other.
     """
-    import h5py
-
-    if not path.is_file():
-        raise FileNotFoundError(2, "No such file or directory", str(path))
-    if not h5py.is_hdf5(path):
-        raise ValueError(f"{path}: not an HDF5 file")
-    try:
-        with h5py.File(path, "r") as handle:
-            if handle.attrs.get("format") == SAMPLE_FORMAT:
-                if slice_ is not None or mask or maps:
-                    raise ValueError(f"{path}: a prepared sample; --slice, --mask and --maps are for raw k-space")
-                return _sample(path, handle, sampling)
-            if sampling is not None:
-                raise ValueError(f"{path}: raw k-space, which has no samplings; leave --sampling out")
-            return _raw(path, handle, slice_, mask, maps)
-    except (OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: cannot be read ({error})") from None
+    given = {key: (str(file), arrays.load(file)) for key, file in (("mask", mask), ("smaps", maps)) if file}
+    with arrays.hdf5(path) as handle:
+        if str(handle.attrs.get("format")) == SAMPLE_FORMAT:
+            if slice_ is not None or given:
+                raise ValueError(f"{path}: a prepared sample; --slice, --mask and --maps are for raw k-space")
+            return _sample(path, handle, sampling)
+        if sampling is not None:
+            raise ValueError(f"{path}: raw k-space, which has no samplings; leave --sampling out")
+        for key in ("mask", "smaps"):
+            if key in handle and key not in given:
+                given[key] = f"{path}: {key}", arrays.dataset(path, handle, key)
+        return _raw(path, handle, slice_, given)
 
 
 def _sample(path: Path, handle, sampling: str | None) -> Measurement:
@@ -79,49 +76,54 @@ def _sample(path: Path, handle, sampling: str | None) -> Measurement:
     name = sampling or names[0]
     if name not in names:
         raise ValueError(f"{path}: has no sampling {name}; there is {', '.join(names) or 'none'}")
-    x, mask = np.asarray(handle["x"][()], np.float32), np.asarray(handle[f"{name}/mask"][()], np.float32)
-    smaps = None if name.startswith("single") else np.asarray(handle["smaps"][()], np.complex64)
-    y = np.asarray(handle[f"{name}/y"][()], np.complex64) if f"{name}/y" in handle else None
-    for what, found in (("mask", mask), ("smaps", smaps), ("y", y)):
-        if found is not None and (found.shape[-2:] != x.shape or not np.isfinite(found).all()):
-            raise ValueError(f"{path}: {what} is {found.shape}, or not finite; x is {x.shape}")
+
+    def at(key: str) -> tuple:
+        return f"{path}: {key}", arrays.dataset(path, handle, key)
+
+    x = arrays.numbers(*at("x"), np.float32, arrays.REAL, (2,), "real numbers (H, W)")
+    mask = _mask(*at(f"{name}/mask"), x.shape)
+    smaps = None if name.startswith("single") else _maps(*at("smaps"), x.shape)
+    y, coils = None, 1 if smaps is None else len(smaps)
+    if f"{name}/y" in handle:
+        where, found = at(f"{name}/y")
+        y = arrays.numbers(where, found, np.complex64, arrays.COMPLEX, (3,), "complex numbers (coils, H, W)")
+        if y.shape != (coils, *x.shape):
+            raise ValueError(f"{where}: found {y.shape}, expected {(coils, *x.shape)}")
     return Measurement(y, mask, smaps, truth=x)
 
 
-def _raw(path: Path, handle, slice_: int | None, mask_file: Path | None, maps_file: Path | None) -> Measurement:
-    if "kspace" not in handle:
-        raise ValueError(f"{path}: the key kspace is missing; there are {', '.join(sorted(handle)) or 'none'}")
-    data = handle["kspace"]
-    if not hasattr(data, "dtype"):
-        raise ValueError(f"{path}: kspace is a group, expected an array")
-    if data.dtype.kind != "c" or not 2 <= data.ndim <= 4:
-        raise ValueError(f"{path}: kspace is {data.dtype} {data.shape}; expected complex numbers (slices, coils, H, W)")
+def _raw(path: Path, handle, slice_: int | None, given: dict[str, tuple]) -> Measurement:
+    """`given` has mask and smaps, each as (where it is from, array or data set), as far as there are any."""
+    data = arrays.dataset(path, handle, "kspace")
     volume = data.ndim == 4 or (data.ndim == 3 and _is_single(path, handle))
     number = _number(path, data.shape[0] if volume else None, slice_)
-    kspace = np.asarray(data[number] if volume else data[()], np.complex64)
+    wanted, part = "complex numbers (slices, coils, H, W)", number if volume else ()
+    kspace = arrays.numbers(f"{path}: kspace", data, np.complex64, arrays.COMPLEX, (2, 3, 4), wanted, part)
     kspace = kspace[None] if kspace.ndim == 2 else kspace
-    if not np.isfinite(kspace).all() or not kspace.any():
-        raise ValueError(f"{path}: kspace contains NaN or infinite values, or is all zero")
+    if not kspace.any():
+        raise ValueError(f"{path}: kspace is all zero")
     shape = kspace.shape[-2:]
     notes = []
-    given = _array(mask_file) if mask_file else handle["mask"][()] if "mask" in handle else None
-    mask = _mask(mask_file or path, given, kspace, notes)
-    kspace = kspace * mask
+    if "mask" in given:
+        mask = _mask(*given["mask"], shape)
+        kspace = kspace * mask
+    else:
+        mask = (np.abs(kspace).max(axis=0) > 0).astype(np.float32)
+        share = 100 * float(mask.mean())
+        notes.append(f"{path}: no mask; measured is what is not zero, {share:.0f} % of k-space")
     if not kspace.any():
         raise ValueError(f"{path}: kspace is zero where the mask is 1; is its zero frequency in the centre?")
-    given = _array(maps_file) if maps_file else handle["smaps"][()] if "smaps" in handle else None
-    if given is not None:
-        if given.ndim == 4 and len(given) <= (number or 0):
-            raise ValueError(f"{maps_file or path}: sensitivities of {len(given)} slices, slice {number} is wanted")
-        smaps = np.asarray(given[number] if given.ndim == 4 else given, np.complex64)
-        if smaps.shape != kspace.shape or not np.isfinite(smaps).all() or not smaps.any():
-            raise ValueError(f"{maps_file or path}: sensitivities are {smaps.shape}, kspace is {kspace.shape}")
+    if "smaps" in given:
+        smaps = _maps(*given["smaps"], shape, len(kspace), number)
     else:
         smaps = low_resolution_maps(kspace, mask)
         notes.append(f"{path}: sensitivities estimated from the centre of k-space; --maps takes better ones (ESPIRiT)")
     coils = centred_ifft(kspace)
     scale = float(np.abs((smaps.conj() * coils).sum(0)).max())
-    rss = handle.get("reconstruction_rss", handle.get("reconstruction_esc"))
+    if not 1e-6 * float(np.abs(coils).max()) * float(np.abs(smaps).max()) < scale < np.inf:
+        raise ValueError(f"{path}: the image has the maximum {scale:.1e}; are the sensitivities those of this kspace?")
+    key = next((key for key in ("reconstruction_rss", "reconstruction_esc") if key in handle), None)
+    rss = arrays.dataset(path, handle, key) if key else None
     side = min(rss.shape[-1], *shape) if rss is not None and rss.ndim == 3 else None
     # fft2 of the centred image: the same samples times (−1)^k, so that x need not be shifted
     y = np.fft.fft2(coils, norm="ortho") / scale
@@ -168,17 +170,26 @@ def _central(shape: tuple[int, ...], sides: list[int]) -> tuple[slice, ...]:
     return tuple(slice(begin, begin + side) for begin, side in zip(begins, sides, strict=True))
 
 
-def _mask(where: Path, given, kspace: NDArray, notes: list[str]) -> NDArray[np.float32]:
-    shape = kspace.shape[-2:]
-    if given is None:
-        measured = (np.abs(kspace).max(axis=0) > 0).astype(np.float32)
-        share = float(measured.mean())
-        notes.append(f"{where}: no mask; measured is what is not zero, {100 * share:.0f} % of k-space")
-        return measured
-    mask = np.squeeze(np.asarray(given)).astype(np.float32)
+def _mask(where: str, found, shape: tuple[int, int]) -> NDArray[np.float32]:
+    wanted = f"a mask {shape} or {(shape[1],)} of 0 and 1, not all 0"
+    mask = np.squeeze(arrays.numbers(where, found, np.float32, arrays.REAL, tuple(range(1, 6)), wanted))
     if mask.shape not in ((shape[1],), shape) or not np.isin(mask, (0, 1)).all() or not mask.any():
-        raise ValueError(f"{where}: the mask is {mask.shape}; expected {shape} or {(shape[1],)}, 0 and 1, not all 0")
-    return np.ascontiguousarray(np.broadcast_to(mask, shape))
+        values = f"{mask.shape} with values from {mask.min():g} to {mask.max():g}"
+        raise ValueError(f"{where}: found {values}, expected {wanted}")
+    return np.broadcast_to(mask, shape).copy()
+
+
+def _maps(where: str, found, shape: tuple[int, int], coils: int | None = None, number: int | None = None) -> NDArray:
+    """Sensitivities (C, H, W), complex64; `number` is the slice's where there may be those of several."""
+    several = number is not None and found.ndim == 4
+    if several and len(found) <= number:
+        raise ValueError(f"{where}: sensitivities of {len(found)} slices, slice {number} is wanted")
+    wanted, part = f"complex sensitivities ({coils or 'coils'}, {shape[0]}, {shape[1]})", number if several else ()
+    smaps = arrays.numbers(where, found, np.complex64, arrays.REAL + arrays.COMPLEX, (3 + several,), wanted, part)
+    if smaps.shape != (coils or len(smaps), *shape) or not smaps.any():
+        what = "numbers" if smaps.any() else "zeros"
+        raise ValueError(f"{where}: found {what} {smaps.shape}, expected {wanted}")
+    return smaps
 
 
 def _is_single(path: Path, handle) -> bool:
@@ -196,10 +207,3 @@ def _number(path: Path, slices: int | None, wanted: int | None) -> int:
     if not 0 <= wanted < slices:
         raise ValueError(f"{path}: has {slices} slices, numbered from 0; there is no number {wanted}")
     return wanted
-
-
-def _array(path: Path) -> NDArray:
-    try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not a numpy array of numbers ({error})") from None

@@ -56,6 +56,8 @@ the authors' search begins; the values that it found are not published, so try o
         files.check_output(options.output, suffixes=(*files.SUFFIXES, ".h5"))
         if options.crop is not None and options.crop < 1:
             raise ValueError(f"--crop {options.crop}: must be at least 1")
+        given = {"the input": options.file, "--mask": options.mask, "--maps": options.maps}
+        files.check_distinct({**given, "--output": options.output})
         data = kspace.read(options.file, options.slice, options.sampling, options.mask, options.maps)
         if options.simulate:
             if data.truth is None:
@@ -75,7 +77,7 @@ the authors' search begins; the values that it found are not published, so try o
         lmbda = MRI_LAMBDA if options.lmbda is None else options.lmbda
         solution = solving.solve(options, network, y, operator, options.mask_sigma / 255, lmbda, shape, x0, clip=False)
         x, zero_filled = (_crop(image[0].cpu().numpy(), options.crop) for image in (solution.x, operator.A_adjoint(y)))
-        write(options.output, x, data)
+        data.notes += write(options.output, x, data)
         psnrs = ""
         if data.truth is not None:
             truth = _crop(data.truth[None], options.crop)
@@ -96,17 +98,17 @@ def simulate(data: kspace.Measurement, seed: int) -> np.ndarray:
     return ((np.fft.fft2(coils, norm="ortho") + real + 1j * imaginary) * data.mask).astype(np.complex64)
 
 
-def write(path: Path, x: np.ndarray, data: kspace.Measurement) -> None:
-    """Write (1, H, W): in the units of the file as .h5 or .npy, or as an image whose maximum is white."""
+def write(path: Path, x: np.ndarray, data: kspace.Measurement) -> list[str]:
+    """Write (1, H, W), .h5 and .npy in the units of the file, images with a white maximum; returns notes."""
     if path.suffix.lower() == ".h5":
         import h5py
 
         with files.replacing(path) as partial, h5py.File(partial, "w") as handle:
             handle["reconstruction"] = (x[0] * data.scale).astype(np.float32)
-        return
+        return []
     array = path.suffix.lower() == ".npy"
     scaled = x * data.scale if array else x / max(float(x.max()), 1e-12)
-    files.write(path, scaled.astype(np.float32), files.Picture(scaled, 32 if array else 8))
+    return files.write(path, scaled.astype(np.float32), files.Picture(scaled, 32 if array else 8))
 
 
 def _crop(x: np.ndarray, side: int | None) -> np.ndarray:

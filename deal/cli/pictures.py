@@ -1,6 +1,7 @@
 """`deal denoise`, `deal deblur`, `deal superres`: image file in, image file out."""
 
 import argparse
+import contextlib
 import math
 from pathlib import Path
 
@@ -160,7 +161,7 @@ def _simulation(parser: argparse.ArgumentParser, what: str) -> None:
     group = parser.add_argument_group("to try it on a clean image")
     group.add_argument("--simulate", action="store_true", help=SIMULATE.format(what))
     group.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
-    group.add_argument("--save-input", type=Path, metavar="FILE", help="write what was simulated, too")
+    group.add_argument("--save-input", type=Path, metavar="FILE", help="write what was simulated, too (.npy: as it is)")
 
 
 def _begin(options: argparse.Namespace) -> files.Picture:
@@ -171,6 +172,7 @@ def _begin(options: argparse.Namespace) -> files.Picture:
         raise ValueError(f"--noise {noise:g}: must be in (0, 255], 0-255 units")
     if options.save_input and not options.simulate:
         raise ValueError("--save-input: nothing is simulated; add --simulate, or leave it out")
+    files.check_distinct({"the input": options.image, "--output": options.output, "--save-input": options.save_input})
     outputs = [options.output, *([options.save_input] if options.save_input else [])]
     for path in outputs:
         files.check_output(path)
@@ -195,8 +197,6 @@ def _reconstruct(options, picture: files.Picture, make, noise: float, mask_sigma
         y = operator.A(truth)
         draw = np.random.default_rng(options.seed).normal(0, noise / 255, tuple(y.shape))
         y = y + torch.from_numpy(draw).to(y)
-        if options.save_input:
-            files.write(options.save_input, y[0].cpu().numpy(), picture)
     lmbda = options.lmbda
     if lmbda is None and problem is not None:
         lmbda, inside = defaults.paper_lambda(problem, noise)
@@ -212,7 +212,11 @@ def _reconstruct(options, picture: files.Picture, make, noise: float, mask_sigma
     clip = options.output.suffix.lower() != ".npy"
     solution = solving.solve(options, network, y, operator, mask_sigma / 255, lmbda, shape, x0, clip=clip)
     x = operator.crop(solution.x) if hasattr(operator, "crop") else solution.x
-    notes = picture.notes + files.write(options.output, x[0].cpu().numpy(), picture)
+    notes = list(picture.notes)
+    with contextlib.ExitStack() as both:  # or none
+        for path, image in ((options.save_input, y), (options.output, x)):
+            if path:
+                notes += both.enter_context(files.writing(path, image[0].cpu().numpy(), picture))
     return solving.report(options, options.output, solution, notes, _psnrs(truth, y, x))
 
 

@@ -47,6 +47,8 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError(f"--lambda {options.lmbda:g}: must be positive")
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"--threads {options.threads}: must be at least 1")
+    if not 0 <= getattr(options, "seed", 0) < 2**32:
+        raise ValueError(f"--seed {options.seed}: must be at least 0 and below 2^32")
     if not 0 < getattr(options, "mask_sigma", 1) <= 50:
         raise ValueError(f"--mask-sigma {options.mask_sigma:g}: the models are trained for (0, 50], 0-255 units")
 
@@ -141,9 +143,13 @@ def report(options: argparse.Namespace, output: Path, solution, notes: list[str]
     )
     if converged:
         return 0
+    advice = "raise --max-iterations or --tol"
+    if options.algorithm == "reference":  # its own rule is the change of x: neither helps where that was small enough
+        capped = solution.outer_iterations >= options.max_iterations
+        advice = "raise --max-iterations or take --algorithm fast" if capped else "take --algorithm fast, the default"
     print(
         f"warning: stopped at a relative fixed-point residual of {residual:.1e}, above --tol {options.tol:.0e}; "
-        "raise --max-iterations or --tol, or take the image as what it is",
+        f"{advice}, or take the image as what it is",
         file=sys.stderr,
     )
     return NOT_CONVERGED
