@@ -67,6 +67,8 @@ class Method:
     """False: stands below the methods of a table and is not ranked, as oracles are."""
     remarks: ClassVar[Mapping[str, str]] = {}
     """Task → why its row can differ from the paper's although both are right; read from the source, so a literal."""
+    gpu: ClassVar[bool] = True
+    """False: computes on a processor even where there is a GPU, and so occupies none; a literal."""
     batches: ClassVar[bool] = False
     """True: `reconstruct` takes several images of one size at once, and none of them depends on the others."""
     clip: ClassVar[bool] = True

@@ -16,6 +16,7 @@ class BM3D(Method):
     name = "bm3d"
     label = "BM3D"
     tasks = ("denoise_gray", "denoise_color")
+    gpu = False
 
     def reconstruct(self, y: torch.Tensor, operator: Operator, sigma: float) -> torch.Tensor:
         from bm3d import BM3DProfile, bm3d, bm3d_rgb

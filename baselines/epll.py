@@ -94,7 +94,7 @@ class EPLL(Method):
     label = "EPLL"
     tasks = ("deblur_gray",)
     remarks: ClassVar = {
-        "deblur_gray": "a prior trained here on BSD400, a circular boundary known to the method; "
+        "deblur_gray": "a circular boundary known to the method, a prior that may be our own training's; "
         "the paper quotes a row that was made "
         "from measurements not rounded to 8 bits"
     }

@@ -11,6 +11,7 @@ class Truth(Method):
     name = "truth"
     label = "Truth"
     tasks = ("*",)
+    gpu = False
     oracle = True
 
     def reconstruct(self, y: torch.Tensor, operator: Operator, sigma: float, *, truth: torch.Tensor) -> torch.Tensor:
@@ -28,6 +29,7 @@ class Measurement(Method):
     name = "measurement"
     label = "Measurement"
     tasks = ("*",)
+    gpu = False
     ranked = False
     clip = False
 

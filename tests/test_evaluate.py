@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import pytest
@@ -201,6 +202,38 @@ def test_weights_that_cannot_be_read_leave_an_empty_cell(config: Config, monkeyp
     assert reason.startswith("weights drunet_gray cannot be used: ValueError: ") and "drunet.pth" in reason
 
 
+@pytest.mark.parametrize(
+    ("error", "empty"),
+    [
+        (RuntimeError("Error(s) in loading state_dict for Net"), True),
+        (UnpicklingError("invalid load key"), True),
+        (EOFError(), True),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), False),
+        (AttributeError("a mistake of the method's"), False),
+    ],
+)
+def test_what_set_up_may_stumble_on(double: Double, error: Exception, empty: bool) -> None:
+    def setup(*arguments: object) -> None:
+        raise error
+
+    double.setup = setup
+    with pytest.raises(evaluate.UnusableWeights if empty else type(error)):
+        evaluate.set_up(double, "denoise_gray", 0.1, {"w": {"path": "w.pth"}}, torch.device("cpu"))
+
+
+def test_a_method_of_the_processor_takes_no_gpu(
+    config: Config, double: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(evaluate, "select_device", lambda wanted: asked.append(wanted) or torch.device("cpu"))
+    for gpu in (True, False):
+        double.gpu = gpu
+        run(config, "bm3d")
+    assert asked == ["auto", "cpu"]
+    plan = Plan(config.model_copy(update={"device": "cuda"}))
+    assert [plan.gpu_of(name) for name in ("deal", "tv", "bm3d", "measurement")] == [1, 1, 0, 0]
+
+
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.bool, torch.int64])
 def test_only_real_numbers_are_scored(config: Config, double: Double, dtype: torch.dtype) -> None:
     double.result = lambda y: y.to(dtype)
@@ -321,6 +354,21 @@ def test_cuda_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     assert select_device("auto").type == "cpu"
     with pytest.raises(UserError, match="torch finds no CUDA device"):
         select_device("cuda")
+
+
+def test_a_gpu_that_torch_cannot_use_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A torch built without CUDA beside a driver: an evaluation is slow, a training would take weeks."""
+    from bench import devices
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 1)
+    assert devices.select_device("auto").type == "cpu"
+    assert capsys.readouterr().err == f"warning: {devices.UNUSABLE}; the CPU computes\n"
+    with pytest.raises(UserError, match=r"this torch cannot use it .*set device=cpu"):
+        devices.select_device("auto", training=True)
+    assert devices.select_device("cpu", training=True).type == "cpu"
 
 
 def test_jobs_beside_each_other_take_a_gpu_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,7 +278,9 @@ def test_a_process_with_the_same_number_is_another_one(folder: Path) -> None:
 # Clocks
 
 
-def test_a_converted_checkpoint_follows_the_content_not_the_clock(tmp_path: Path, tally: Tally) -> None:
+def test_a_converted_checkpoint_follows_the_content_not_the_clock(
+    tmp_path: Path, tally: Tally, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, target = tmp_path / "deal_gray.pth", tmp_path / "deal_gray.safetensors"
     for seed, shift in ((0, 0), (1, -(10**9)), (2, 10**9)):  # written now, in the past, in the future
         torch.manual_seed(seed)
@@ -288,8 +290,12 @@ def test_a_converted_checkpoint_follows_the_content_not_the_clock(tmp_path: Path
         converted = deal.load(registry._converted(source, target))
         assert torch.equal(converted.W.weights[0], model.W.weights[0]), "the weights of another checkpoint"
         tally("other", "clocks that lie")
-    written = target.stat().st_mtime_ns
+    made = registry._converted(source, target)
+    written = made.stat().st_mtime_ns
     assert registry._converted(source, target).stat().st_mtime_ns == written, "nothing had changed"
+    monkeypatch.setattr(registry, "code_digest", lambda modules: "another")
+    again = registry._converted(source, target)
+    assert again != made and again.is_file(), "a mended conversion is made anew"
 
 
 @pytest.mark.parametrize("shift", [-(10**8), 10**8])
@@ -374,6 +380,9 @@ def test_one_image_that_does_not_fit_is_one_line(hungry: Hungry, tmp_path: Path)
         (torch.cuda.OutOfMemoryError("CUDA out of memory"), True),
         (MemoryError(), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
     ],
 )

@@ -5,6 +5,7 @@ import importlib
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -323,6 +324,49 @@ def test_the_source_says_what_a_class_inherits(tmp_path: Path, monkeypatch: pyte
     module_path.cache_clear()
 
 
+BORROWED = (
+    ("from baselines.ffdnet import FFDNet", "FFDNet"),
+    ("from baselines import ffdnet as theirs", "theirs.FFDNet"),
+    ("import baselines.ffdnet", "baselines.ffdnet.FFDNet"),
+    ("from .between import Between", "Between"),
+)
+
+
+@pytest.mark.parametrize(("line", "base"), BORROWED)
+def test_a_base_of_another_module_counts_too(
+    line: str, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "lent"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    between = "from baselines.ffdnet import FFDNet\n\n\nclass Between(FFDNet):\n    label = 'Between'\n"
+    (package / "between.py").write_text(between)
+    (package / "mine.py").write_text(f"{line}\n\n\nclass Mine({base}):\n    name = 'mine'\n")
+    plug_in("lent.mine:Mine", tmp_path, monkeypatch)
+    try:
+        mine, lent = registry.entry("mine"), registry.entry("ffdnet")
+        assert (mine.needs_weights, mine.tasks, mine.remarks) == (True, lent.tasks, lent.remarks)
+        assert mine.label == ("Between" if base == "Between" else lent.label)
+    finally:
+        registry.catalogue.cache_clear()
+        module_path.cache_clear()
+
+
+def test_names_of_deals_variants_are_kept_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "named.py").write_text(
+        "from baselines import Method\n\n\nclass Mine(Method):\n    name = 'deal_plus'\n    tasks = ('*',)\n"
+    )
+    point = importlib.metadata.EntryPoint("deal_plus", "named:Mine", registry.GROUP)
+    plug_in("named:Mine", tmp_path, monkeypatch)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    try:
+        with pytest.raises(UserError, match="named: the method's name 'deal_plus' begins as DEAL's own; take another"):
+            registry.catalogue()
+    finally:
+        registry.catalogue.cache_clear()
+        module_path.cache_clear()
+
+
 @pytest.mark.parametrize(
     ("stated", "complaint"),
     [
@@ -390,6 +434,27 @@ def test_tuned_values_are_an_input_where_they_are_wanted(config: Config) -> None
     assert plan.evaluation_hyperparameters("denoise_gray", "sigma25", "deal") == []
     assert plan.evaluation_hyperparameters("superres_color", "x2_sigma2.55", "truth") == []
     assert Plan(config).evaluation_hyperparameters(*arguments) == []
+
+
+def test_fewer_gpus_than_a_training_wants_are_refused(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake caps what a job asks for by --resources, and says nothing."""
+
+    def run(gpu: int, rule: str = "train_deal") -> None:
+        job = SimpleNamespace(rule=SimpleNamespace(name=rule, output=[]), resources={"gpu": gpu}, wildcards_dict={})
+        plan.before_first_job(SimpleNamespace(needrun_jobs=lambda: [job], jobs=[job]))
+        plan.after_last_job()
+
+    monkeypatch.chdir(tmp_path)  # where the run's holder is written
+    values = {"device": "cuda", "train_gpus": 4, "results": str(tmp_path)}
+    plan = Plan(config.model_copy(update=values))
+    run(4)
+    run(0, rule="make_table")
+    with pytest.raises(SystemExit):
+        run(1)
+    plan = Plan(config.model_copy(update=values | {"device": "cpu"}))
+    run(0)
 
 
 def test_the_example_in_the_interfaces_docstring_works(tmp_path: Path) -> None:

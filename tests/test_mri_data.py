@@ -14,8 +14,9 @@ import torch
 
 from bench import datasets, layouts, metrics, mri, mri_brain, mri_prepare, mri_zenodo, phantom, tasks
 from bench.config import Config, Mri
+from bench.conventions import CONVENTIONS
 from bench.errors import UserError
-from bench.mri_data import Sample, centre_square, read_sample, samples, write_sample
+from bench.mri_data import Sample, read_sample, samples, write_sample
 from deal.operators import MRI
 
 SMALL = {"source": "phantom", "validation": 1, "test": 1, "phantom": {"height": 64, "width": 48, "coils": 4}}
@@ -150,7 +151,7 @@ def test_attributes_are_checked(sample: Path) -> None:
 @pytest.mark.parametrize(("shape", "top", "left", "side"), [((640, 368), 160, 24, 320), ((64, 49), 7, 0, 49)])
 def test_the_scored_square(shape: tuple[int, int], top: int, left: int, side: int) -> None:
     x = np.arange(np.prod(shape)).reshape(shape)
-    np.testing.assert_array_equal(centre_square(x, 320), x[top : top + side, left : left + side])
+    np.testing.assert_array_equal(CONVENTIONS["mri"].scored(x), x[top : top + side, left : left + side])
 
 
 # Raw files
@@ -171,7 +172,31 @@ def test_samples_from_raw_files(prepared: Path) -> None:
         (raw,) = prepared.with_suffix("").glob(f"raw-*/{s['volume']}.h5")
         with h5py.File(raw) as handle:
             truth = handle["reconstruction_rss"][1]  # of two slices, n//2
-        np.testing.assert_allclose(centre_square(found.x, 320), truth / truth.max(), atol=1e-5)
+        np.testing.assert_allclose(CONVENTIONS["mri"].scored(found.x), truth / truth.max(), atol=1e-5)
+
+
+def test_samples_count_by_what_they_hold(prepared: Path, tmp_path: Path) -> None:
+    """Another folder, another name of one, and keys that made nothing different leave data and results the same."""
+    first = json.loads(prepared.read_text())
+    moved = configured(tmp_path, **SMALL, path="elsewhere", exclude=["file7"])
+    mri_prepare.prepare(moved, tmp_path / "moved.json")
+    second = json.loads((tmp_path / "moved.json").read_text())
+    assert second["preparation"] != first["preparation"]
+    assert second["digest"] == first["digest"]
+    here = configured(tmp_path, **SMALL).tasks.mri
+    setting = here.settings()[0]
+    assert moved.tasks.mri.part(setting) == here.part(setting)
+    other = configured(tmp_path, **SMALL, calibration_width=8)
+    mri_prepare.prepare(other, tmp_path / "other.json")
+    assert json.loads((tmp_path / "other.json").read_text())["digest"] != first["digest"]
+
+
+@pytest.mark.parametrize(("source", "counts"), [("zenodo", False), ("phantom", True)])
+def test_the_seed_counts_where_noise_is_drawn(source: str, counts: bool) -> None:
+    parts = [Mri(source=source, seed=seed).part("single4_pd") for seed in (0, 1)]
+    assert (parts[0] != parts[1]) == counts
+    assert Mri(source=source, noise_std=0.1).part("single4_pd") != parts[0]
+    assert Mri(source=source, split="validation").part("single4_pd") != parts[0]
 
 
 def test_sensitivities_explain_the_coil_images(prepared: Path) -> None:

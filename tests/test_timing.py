@@ -91,6 +91,7 @@ def test_warm_up_set_up_and_loading_do_not_count(config: Config, sleeper: Sleepe
     assert len(sleeper.shapes) == 9 + 2
     assert sidecar["timing"] == {"warmup": 1, "repeats": 3, "images": 3}
     assert sidecar["machine"]["threads"] == torch.get_num_threads()
+    assert sidecar["config"]["solver"] == config.solver.for_task("denoise_gray")
     assert sidecar["machine"]["device"] and sidecar["machine"]["torch"] == torch.__version__
 
 
@@ -126,7 +127,8 @@ class Made:
     def __init__(self, root: Path) -> None:
         self.root, self.paths = root, []
 
-    def put(self, setting: str, method: str, seconds: dict[str, list[float]], missing: str | None = None, **machine):
+    def put(self, setting: str, method: str, seconds: dict[str, list[float]], missing: str | None = None,
+            parameters: dict | None = None, **machine):  # fmt: skip
         path = self.root / "timing" / "mri" / setting / f"{method}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = [
@@ -141,6 +143,7 @@ class Made:
             writer.writerows(rows)
         output = {"name": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
         about = {"machine": MACHINE | machine, "timing": {"warmup": 1, "repeats": 3, "images": 2}}
+        about["parameters"] = parameters
         path.with_suffix(".json").write_text(json.dumps({"missing": missing, "output": output, **about}))
         self.paths.append(path)
         return path
@@ -169,7 +172,8 @@ LAYOUT = {
 
 
 def full(made: Made) -> timing_table.TimingTable:
-    made.put("single4_pd", "deal", {"a": [2.0, 2.2, 9.0], "b": [4.0, 4.1, 4.3]})
+    solver = {"algorithm": "reference", "tol": 1e-4}
+    made.put("single4_pd", "deal", {"a": [2.0, 2.2, 9.0], "b": [4.0, 4.1, 4.3]}, parameters=solver)
     made.put("single4_pd", "wcrr", {"a": [1.0], "b": [1.1]})
     made.put("single4_pd", "tv", {}, missing="TV has no weights & no luck")
     return made.build(LAYOUT)
@@ -184,6 +188,8 @@ def test_median_quartiles_and_mean(made: Made) -> None:
     assert "4.05 (2.65–4.25)" in text
     assert "GPU A (driver 1), host CPU, 4 of 8 threads, torch 2" in text
     assert "¹ TV has no weights & no luck" in text
+    assert "- DEAL: algorithm reference, tol 0.0001." in text
+    assert "WCRR:" not in text
 
 
 def test_paper_stands_beside_with_its_hardware_and_ratios(made: Made) -> None:

@@ -21,7 +21,7 @@ _LAYERS = ("conv_layer.conv_layers.0.parametrizations.weight.original",)
 _LAYERS += ("conv_layer.conv_layers.1.weight", "conv_layer.conv_layers.2.weight")
 _LEARNED = (*_LAYERS, "spline_scaling.coefficients", "mu_", "activation_cvx.coefficients")
 _LEARNED += ("activation_ccv.coefficients",)
-_CHUNK = 1 << 15  # elements at a time, so that temporaries stay in the cache
+_CHUNK = 1 << 15  # elements at a time on a processor, so that temporaries stay in the cache
 
 
 def tensor(state: Mapping[str, Tensor], key: str, shape: tuple[int, ...] | None = None) -> Tensor:
@@ -109,7 +109,8 @@ class RidgeRegulariser:
 
     def _activate(self, t: Tensor) -> Tensor:
         """φ(t), in place; t is dense in the channels-last order."""
-        for part in t.permute(0, 2, 3, 1).reshape(-1).split(_CHUNK):
+        flat = t.permute(0, 2, 3, 1).reshape(-1)
+        for part in [flat] if t.is_cuda else flat.split(_CHUNK):
             terms = [part.clamp(-knot, knot).mul_(c) for c, knot in self.clips]
             part.zero_() if not terms else part.copy_(terms[0])
             for term in terms[1:]:

@@ -13,13 +13,18 @@ Solve = Callable[[list[Item]], list[dict[str, Any]]]
 """A batch of items → their rows, in the same order; raises OutOfMemory."""
 
 
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_NO_MEMORY += ("CUDNN_STATUS_ALLOC_FAILED", "CUFFT_ALLOC_FAILED")
+"""Of a processor, of a GPU that another process has filled, and of its libraries."""
+
+
 class OutOfMemory(UserError):
     """The device has too little memory for the items that were given at once."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or the system had no memory left; torch says so of a CPU by its message only."""
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    """Whether torch or the system had no memory left; often only the message says so."""
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or any(s in str(error) for s in _NO_MEMORY)
 
 
 class Batches:

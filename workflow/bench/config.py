@@ -438,6 +438,12 @@ class Mri(TaskSection):
         """What result rows call the data."""
         return f"mri_{self.source}"
 
+    def part(self, setting: str) -> dict[str, Any]:
+        """What made the samples is left out: these count by what they hold."""
+        drawn = () if self.source == "zenodo" else ("seed",)
+        kept = self.model_dump(mode="json", include={"source", "split", "noise_std", *drawn})
+        return {**self.parameters(setting), **kept}
+
     def preparation(self) -> dict[str, Any]:
         """What the prepared samples depend on."""
         unused = {"seed", "subset", "hyperparameters", "split", *(() if self.source == "phantom" else ("phantom",))}

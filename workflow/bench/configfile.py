@@ -185,7 +185,7 @@ def load(paths: Sequence[str | os.PathLike[str]], values: Mapping[str, Any] | No
 
 
 def assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """`["tasks.denoise_gray.subset=4"]` as nested keys; `["solver={tol: 1e-3}"]` is the same as `["solver.tol=1e-3"]`."""
+    """`["tasks.denoise_gray.subset=4"]` as nested keys; `["solver={tol: 1e-3}"]` is as `["solver.tol=1e-3"]`."""
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")

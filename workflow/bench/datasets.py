@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench import archives
 from bench.errors import UserError
-from bench.fetch import SHARED, File, download, expected_sha256, mismatch, sha256_of
+from bench.fetch import SHARED, File, download, expected_sha256, mismatch
+from bench.provenance import sha256
 
 REGISTRY = Path(__file__).resolve().parents[1] / "data"
 _COLUMNS = ["dataset", "name", "url", "sha256", "bytes"]
@@ -150,7 +151,7 @@ def manifest(name: str, cache: Path) -> dict[str, Any]:
     files = []
     for file in dataset.files:
         path = _sound(dataset, file, Path(cache))
-        files.append({"name": file.name, "url": file.url, "sha256": sha256_of(path), "bytes": path.stat().st_size})
+        files.append({"name": file.name, "url": file.url, "sha256": sha256(path), "bytes": path.stat().st_size})
     digest = _digest((file["sha256"], file["name"]) for file in files)
     about = {key: getattr(dataset, key) for key in ("name", "title", "split", "channels", "licence", "source")}
     return {**about, "digest": digest, "files": files}

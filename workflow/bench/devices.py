@@ -25,6 +25,7 @@ NO_GPU = (
     "Set weights=released (shipped with the package), weights=official (the authors', downloaded), "
     "or device=cpu to train on the CPU anyway"
 )
+UNUSABLE = "there is a CUDA device, but this torch cannot use it (python -m bench cuda says what to install)"
 
 
 def cuda_devices() -> int:
@@ -63,6 +64,10 @@ def select_device(wanted: str, training: bool = False) -> "torch.device":
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError("device is 'cuda', but torch finds no CUDA device; set device=auto or device=cpu")
     if wanted == "cpu" or not torch.cuda.is_available():
+        if wanted == "auto" and cuda_devices() > 0:
+            if training:
+                raise UserError(f"{UNUSABLE}; to train on the CPU all the same, set device=cpu")
+            print(f"warning: {UNUSABLE}; the CPU computes", file=sys.stderr, flush=True)
         return torch.device("cpu")
     if not training:
         torch.backends.cudnn.allow_tf32 = False  # PyTorch's default: ten bits in the convolutions of every method

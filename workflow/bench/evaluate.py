@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,7 +123,7 @@ def evaluate(
         without(missing=str(unusable))
         return
     items = kind.items(section, setting, Path(config.cache), config.subset_of(task))
-    device, convention = select_device(config.device), CONVENTIONS[task]
+    device, convention = select_device(config.device if instance.gpu else "cpu"), CONVENTIONS[task]
     hashes = {name: entry["sha256"] for name, entry in found.items()}
     part = evaluation_part(config, task, setting, method)
     key = digest([part, described, hashes, values, record.code_digest, device.type])
@@ -280,8 +281,8 @@ def set_up(
     """`Method.setup` with the weights that `find_weights` found; UnusableWeights where it cannot read them."""
     try:
         method.setup(task, sigma, {name: Path(entry["path"]) for name, entry in found.items()}, device)
-    except (ValueError, TypeError, KeyError) as error:
-        if not found:  # a mistake of the method's
+    except (ValueError, TypeError, KeyError, RuntimeError, OSError, EOFError, UnpicklingError) as error:
+        if not found or is_out_of_memory(error):  # a mistake of the method's, or no fault of the file
             raise
         reason = (str(error).splitlines() or [""])[0]
         raise UnusableWeights(f"weights {', '.join(found)} cannot be used: {type(error).__name__}: {reason}") from error

@@ -7,7 +7,6 @@ call goes on from there. A file of the user's own, registered with `python -m be
 is `local:<data set>/<name>`, its place `<cache>/local/<data set>/<name>`.
 """
 
-import hashlib
 import importlib.util
 import logging
 import os
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from bench.errors import UserError
 from bench.files import write_text
+from bench.provenance import sha256
 from bench.transfer import CHUNK_BYTES, Client, Lacking, Part, Unreachable, open_part
 
 WHEEL = "scikit-image:"  # instead of a URL: a file inside scikit-image's installed package
@@ -76,12 +76,6 @@ class File(BaseModel):
         return Path(package.submodule_search_locations[0]) / "data" / self.url.removeprefix(WHEEL)
 
 
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def expected_sha256(file: File, path: Path) -> str | None:
     """The hash in the registry, else the one recorded beside `path` on first use, else None."""
     if file.sha256 is not None:
@@ -93,7 +87,7 @@ def expected_sha256(file: File, path: Path) -> str | None:
 def mismatch(file: File, path: Path, content: Path | None = None) -> str | None:
     """What is wrong with the bytes at `content` (default: at `path`) if they should be `file`, or None."""
     content = content or path
-    size, expected, found = content.stat().st_size, expected_sha256(file, path), sha256_of(content)
+    size, expected, found = content.stat().st_size, expected_sha256(file, path), sha256(content)
     if expected not in (None, found):
         of = "" if file.bytes is None else f" ({file.bytes} bytes)"
         return f"expected sha256 {expected}{of}, found {found} ({size} bytes)"
@@ -167,7 +161,7 @@ class _Fetching:
         wrong = mismatch(file, path)
         if wrong is None:
             if file.sha256 is None and not _record(path).is_file():
-                write_text(_record(path), f"{sha256_of(path)}  {path.name}\n")
+                write_text(_record(path), f"{sha256(path)}  {path.name}\n")
             return True
         if file.embedded:
             raise UserError(f"{path.name} of the installed scikit-image is not the registry's image: {wrong}")

@@ -9,6 +9,7 @@
 `<sampling>` is a name like `single4` or `multi8`: single coil (S = 1) or multi-coil, and the acceleration.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -48,17 +49,21 @@ class Sample:
         return None if is_single(sampling) else self.smaps
 
 
+def content(sample: Sample) -> str:
+    """Sixteen hex digits of what a sample is, whatever made it and wherever it lies."""
+    arrays = {"x": sample.x, "smaps": sample.smaps}
+    arrays |= {f"{name}/mask": mask for name, mask in sample.masks.items()}
+    arrays |= {f"{name}/y": y for name, y in sample.measured.items()}
+    found = hashlib.sha256(f"{sample.volume} {sample.contrast} {sample.split} {sample.source}".encode())
+    for key, values in sorted(arrays.items()):
+        found.update(f" {key} {values.dtype} {values.shape} ".encode())
+        found.update(np.ascontiguousarray(values))
+    return found.hexdigest()[:16]
+
+
 def is_single(sampling: str) -> bool:
     """Whether a sampling's name (`single4`, `multi8`) is that of a single coil."""
     return sampling.startswith("single")
-
-
-def centre_square(x: Any, side: int) -> Any:
-    """The central square of (…, H, W), rows from (H − s)//2 on, columns likewise; s = min(side, H, W)."""
-    height, width = x.shape[-2:]
-    side = min(side, height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return x[..., top : top + side, left : left + side]
 
 
 def write_sample(path: Path, sample: Sample, **attributes: Any) -> None:
@@ -71,7 +76,7 @@ def write_sample(path: Path, sample: Sample, **attributes: Any) -> None:
         for name, y in sample.measured.items():
             handle[f"{name}/y"] = y
         about = {key: getattr(sample, key) for key in ("volume", "contrast", "split", "source")}
-        handle.attrs.update({"format": FORMAT, **about, **attributes})
+        handle.attrs.update({"format": FORMAT, **about, "content": content(sample), **attributes})
 
 
 def read_sample(path: Path, samplings: Sequence[str] | None = None) -> Sample:

@@ -45,9 +45,10 @@ def prepare(config: Config, output: Path) -> None:
         if not _is_made(path, key):
             write_sample(path, make(), key=key)
             print(f"{path}", flush=True)
-        about = {"volume": volume, "contrast": contrast, "split": split}
+        with h5py.File(path, "r") as handle:
+            about = {"volume": volume, "contrast": contrast, "split": split, "content": handle.attrs["content"]}
         listed.append({**about, "file": str(path.relative_to(folder)), "sha256": sha256(path)})
-    data = digest([{k: v for k, v in sample.items() if k != "file"} for sample in listed])
+    data = digest([{k: v for k, v in sample.items() if k not in ("file", "sha256")} for sample in listed])
     about = {"source": section.source, "digest": data, "preparation": part}
     if section.source == "fastmri":
         about["strangers"] = strangers([(s["split"], s["contrast"], Path(s["file"])) for s in listed], section)

@@ -306,6 +306,10 @@ class Plan:
         wanted = self.config.device
         return int(wanted == "cuda" or (wanted == "auto" and cuda_devices() > 0))
 
+    def gpu_of(self, method: str) -> int:
+        """GPUs that an evaluation or tuning of `method` takes: 1 or 0."""
+        return self.gpu * registry.entry(method).gpu
+
     @property
     def train_gpus(self) -> int:
         """GPUs that one training takes: 0 where there is none."""
@@ -317,8 +321,14 @@ class Plan:
         The rules of `dag`, Snakemake's graph of jobs, are left in the dot language for the report.
         """
         with ending_in_one_line():
-            if {"train_deal", "train_ablation"} & {job.rule.name for job in dag.needrun_jobs()}:
+            trainings = [job for job in dag.needrun_jobs() if job.rule.name in ("train_deal", "train_ablation")]
+            if trainings:
                 refuse_cpu_by_accident(self.config)
+            if any(job.resources.get("gpu", 0) < self.train_gpus for job in trainings):  # Snakemake caps it silently
+                raise UserError(
+                    f"train_gpus is {self.config.train_gpus}, but this run may use fewer GPUs at a time; "
+                    f"add --resources gpu={self.config.train_gpus} timing=1"
+                )
             variants = {job.wildcards_dict["variant"] for job in dag.jobs if "variant" in job.wildcards_dict}
             for plan in (self, *map(self.ablated, sorted(variants))):
                 configfile.write_resolved(plan.config)

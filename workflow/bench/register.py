@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from bench import datasets
 from bench.datasets import IMAGE_SUFFIXES, NAME, Dataset, natural
 from bench.errors import UserError
-from bench.fetch import FILE_NAME, LOCAL, File, sha256_of
+from bench.fetch import FILE_NAME, LOCAL, File
 from bench.files import atomic, locked, write_text
+from bench.provenance import sha256
 
 CONVERT = (".bmp", ".gif", ".jp2", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 """Suffixes of images that are not read; a folder that has some is refused, for none is to be left out unnoticed."""
@@ -219,11 +220,11 @@ def _copy(pictures: list[Picture], name: str, cache: Path) -> None:
     """Put the images into the cache; those that are there stay."""
     for picture in pictures:
         target = cache / "local" / name / picture.path.name
-        if target.is_file() and sha256_of(target) == picture.sha256:
+        if target.is_file() and sha256(target) == picture.sha256:
             continue
         with atomic(target) as partial:
             shutil.copyfile(picture.path, partial)
-            if sha256_of(partial) != picture.sha256:
+            if sha256(partial) != picture.sha256:
                 raise UserError(f"{picture.path}: changed while it was read; run the same command again")
 
 

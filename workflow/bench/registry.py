@@ -15,15 +15,16 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.config import WEIGHTS, Config, Tasks, did_you_mean
+from bench.config import WEIGHTS, Config, Tasks, did_you_mean, is_deal
 from bench.errors import UserError
 from bench.files import write_json
-from bench.provenance import module_path, sha256
+from bench.provenance import code_digest, module_path, sha256
 
 if TYPE_CHECKING:
     from baselines import Method
 
 GROUP = "deal_bench.methods"
+ADAPTER = "bench.adapter"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 DEAL_URLS = {
     kind: f"https://raw.githubusercontent.com/mehrsapo/DEAL/main/trained_models/deal_{kind}.pth"
@@ -53,6 +54,8 @@ class Entry:
     tuned_tasks: tuple[str, ...]
     remarks: tuple[tuple[str, str], ...] = ()
     """(task, what makes its rows another experiment than the paper's)."""
+    gpu: bool = True
+    """Whether it computes on the GPU where there is one."""
 
     def serves(self, task: str) -> bool:
         """Whether the method can do `task`."""
@@ -63,8 +66,12 @@ class Entry:
         return self.serves(task) and ("*" in self.tuned_tasks or task in self.tuned_tasks)
 
 
-def _entries(module: str) -> Iterator[Entry]:
-    """The methods that the source of `module` defines."""
+Stated = tuple[dict[str, Any], set[str]]
+"""The literals of a class, and all names that it defines; those of its bases included."""
+
+
+def _classes(module: str) -> Mapping[str, Stated]:
+    """The classes of a module by name; bases from other modules are looked up in the sources of those."""
     path = module_path(module)
     if path is None:
         raise UserError(f"method module '{module}': no source found")
@@ -72,14 +79,17 @@ def _entries(module: str) -> Iterator[Entry]:
         tree = ast.parse(path.read_bytes())
     except SyntaxError as error:
         raise UserError(f"{path}: line {error.lineno}: {error.msg}") from None
-    classes: dict[str, tuple[dict[str, Any], set[str]]] = {}
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    imported = _imported(tree, package)
+    classes: dict[str, Stated] = {}
     for node in tree.body:
         if not isinstance(node, ast.ClassDef):
             continue
         literals: dict[str, Any] = {}
         defined: set[str] = set()
-        for base in node.bases:  # of the same module; its `name` is not inherited
-            inherited, functions = classes.get(base.id, ({}, set())) if isinstance(base, ast.Name) else ({}, set())
+        for base in reversed(node.bases):
+            text = ast.unparse(base)
+            inherited, functions = classes.get(text) or _elsewhere(text, imported)
             literals |= {key: value for key, value in inherited.items() if key != "name"}
             defined |= functions
         for statement in node.body:
@@ -94,19 +104,48 @@ def _entries(module: str) -> Iterator[Entry]:
                 except (ValueError, TypeError):
                     literals.pop(target.id, None)  # an inherited value
         classes[node.name] = literals, defined
+    return classes
+
+
+def _imported(tree: ast.Module, package: str) -> dict[str, str]:
+    """Name in a module → dotted name of what it was imported as."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            found |= {alias.asname or alias.name: alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            origin = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {alias.asname or alias.name: f"{origin}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _elsewhere(base: str, imported: Mapping[str, str]) -> Stated:
+    """What a base class from another module states; nothing for `Method` itself and for what has no source."""
+    head = next((name for name in imported if base == name or base.startswith(f"{name}.")), None)
+    module, _, name = ((imported[head] + base.removeprefix(head)) if head else "").rpartition(".")
+    if not module or (module, name) == ("baselines", "Method") or module_path(module) is None:
+        return {}, set()
+    return _classes(module).get(name, ({}, set()))
+
+
+def _entries(module: str) -> Iterator[Entry]:
+    """The methods that the source of `module` defines."""
+    for class_name, (literals, defined) in _classes(module).items():
         if isinstance(literals.get("name"), str):
             tunable = defined & {"hyperparameters", "hyperparameters_for"}
             tuned = _tasks("tuned_tasks", module, literals) if "tuned_tasks" in defined else ("*",)
             yield Entry(
                 name=literals["name"],
                 module=module,
-                class_name=node.name,
+                class_name=class_name,
                 label=str(literals.get("label", literals["name"])),
                 tasks=_tasks("tasks", module, literals),
                 oracle=bool(literals.get("oracle", False)) or not literals.get("ranked", True),
                 needs_weights="weights_for" in defined,
                 tuned_tasks=tuned if tunable else (),
                 remarks=_remarks(module, literals, "remarks" in defined),
+                gpu=bool(literals.get("gpu", True)),
             )
 
 
@@ -144,7 +183,7 @@ def catalogue() -> Mapping[str, Entry]:
         raise UserError("the package 'baselines' is not installed")
     modules = [f"baselines.{path.stem}" for path in sorted(package.parent.glob("[a-z]*.py"))]
     found: dict[str, Entry] = {}
-    for module in ["bench.adapter", *modules]:
+    for module in [ADAPTER, *modules]:
         for entry in _entries(module):
             _add(found, entry)
     for point in entry_points(group=GROUP):
@@ -159,6 +198,8 @@ def catalogue() -> Mapping[str, Entry]:
 def _add(found: dict[str, Entry], entry: Entry) -> None:
     if not NAME.fullmatch(entry.name):  # it becomes part of file names and of shell lines
         raise UserError(f"{entry.module}: the method's name {entry.name!r} is not lower-case letters, digits and _")
+    if is_deal(entry.name) and entry.module != ADAPTER:  # would get DEAL's solver and weights
+        raise UserError(f"{entry.module}: the method's name {entry.name!r} begins as DEAL's own; take another")
     if entry.name in found:
         raise UserError(f"method '{entry.name}' is defined in {found[entry.name].module} and in {entry.module}")
     found[entry.name] = entry
@@ -178,7 +219,7 @@ def create(name: str, config: Config, setting: str = "") -> "Method":
         kind = getattr(importlib.import_module(found.module), found.class_name)
     except ImportError as error:
         raise UserError(f"method '{name}': {error}") from error
-    made = kind(config.solver) if found.module == "bench.adapter" else kind()
+    made = kind(config.solver) if found.module == ADAPTER else kind()
     made.setting = setting
     return made
 
@@ -261,14 +302,16 @@ def locate(name: str, config: Config) -> Path:
 
 
 def _converted(checkpoint: Path, target: Path) -> Path:
-    """The authors' checkpoint as safetensors; made again unless it names the checkpoint's hash (clocks may lie)."""
+    """The authors' checkpoint as safetensors; made again unless checkpoint and code are those of what is there."""
     from deal.weights import WeightsError, convert_official, metadata
 
+    code = code_digest(["deal.weights"])
+    target = target.with_stem(f"{target.stem}-{code[:8]}")
     try:
         made = metadata(target).get("source_sha256") if target.is_file() else None
     except WeightsError:  # damaged
         made = None
-    if made != sha256(checkpoint):
+    if made != sha256(checkpoint):  # clocks may lie
         target.parent.mkdir(parents=True, exist_ok=True)
         convert_official(checkpoint, target)
     return target

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from bench import registry, tasks
-from bench.config import Config
+from bench.config import Config, evaluation_part
 from bench.devices import select_device
 from bench.evaluate import UnusableWeights, code_modules, find_hyperparameters, obstacle, set_up, timed
 from bench.files import atomic
@@ -86,6 +86,8 @@ def measure(
         threads=torch.get_num_threads(),
         machine=machine(device),
         timing=limits.model_dump(mode="json"),
+        config=evaluation_part(config, task, setting, method),
+        parameters=instance.parameters(),
         hyperparameters=values,
         peak_gpu_memory_bytes=torch.cuda.max_memory_allocated() if device.type == "cuda" else None,
     )

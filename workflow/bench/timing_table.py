@@ -275,6 +275,12 @@ def _notes(table: TimingTable) -> list[str]:
             f"new shape: {limits['warmup']}. The clock is read when the device is idle; loading, set-up and "
             "metrics are not in it."
         )
+    for method in table.methods:
+        found = [timing for timing in measured if timing.key[2] == method["name"]]
+        told = {json.dumps(timing.sidecar.get("parameters") or {}, sort_keys=True) for timing in found}
+        for text in sorted(told - {"{}"}):
+            values = ", ".join(f"{key} {value}" for key, value in json.loads(text).items())
+            notes.append(f"{method['label']}: {values}.")
     shown = [(c, found) for c in table.columns for m in table.methods if (found := table.timing(m, c))]
     notes += cautions((c["group"], foreign(found.rows[0]["dataset"], c["dataset"])) for c, found in shown)
     return notes + footnotes(table.reasons)

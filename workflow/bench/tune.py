@@ -55,7 +55,8 @@ def tune(config: Config, task: str, setting: str, method: str, output: Path, wei
         return
 
     validation = config.for_tuning(task)
-    section, kind, device = validation.task(task), tasks.get(task), select_device(config.device)
+    section, kind = validation.task(task), tasks.get(task)
+    device = select_device(config.device if instance.gpu else "cpu")
     refuse_test_images(config, task)
     items = kind.items(section, setting, Path(config.cache), section.subset)
     described = kind.data(section, Path(config.cache))

@@ -17,7 +17,7 @@ rule evaluate_method:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=plan.gpu,
+        gpu=lambda wildcards: plan.gpu_of(wildcards.method),
         mem_mb=8000,
         runtime=720,
     params:

@@ -22,7 +22,7 @@ rule tune_method:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=plan.gpu,
+        gpu=lambda wildcards: plan.gpu_of(wildcards.method),
         mem_mb=8000,
         runtime=1440,
     params:
