@@ -45,6 +45,9 @@ _SPLINES = {
 }
 
 
+OFFICIAL_SUFFIXES = (".pth", ".pt", ".ckpt")
+"""Of files in the authors' layout."""
+
 _MEND = "give a file of deal.save, or a checkpoint (.pth) of the authors"
 
 
@@ -69,7 +72,7 @@ def load(name: str | os.PathLike[str], device: str | torch.device = "cpu") -> DE
         WeightsError: the file is missing, broken, of another layout, or a pickle that wants to run code.
     """
     path = find(name)
-    official = path.suffix in (".pth", ".pt", ".ckpt")
+    official = path.suffix in OFFICIAL_SUFFIXES
     state = read_official(path) if official else _read_safetensors(path)
     _check_tensors(path, state)
     kind = "gray" if state["W.weights.0"].shape[1:2] == (1,) else "color"

@@ -337,3 +337,14 @@ def test_what_is_no_kernel_says_so(tmp_path, monkeypatch, text, message):
     with pytest.raises((ValueError, OSError)) as caught:
         kernels.read(text)
     assert message in str(caught.value) and not isinstance(caught.value, io.UnsupportedOperation)
+
+
+def test_a_telephones_photograph_is_its_first_image(tmp_path):
+    """Behind it an MPO file, which is called .jpg, holds a preview or a depth map."""
+    frames = [Image.new("RGB", (8, 6), color) for color in ((200, 10, 10), (0, 0, 0))]
+    path = tmp_path / "photo.jpg"
+    frames[0].save(path, "MPO", save_all=True, append_images=frames[1:], quality=95)
+    found = files.read(path)
+    np.testing.assert_allclose(found.pixels[:, 3, 4], np.array([200, 10, 10]) / 255, atol=0.02)
+    assert found.bits == 8
+    assert found.notes == [f"{path}: the first of its 2 images is taken"]

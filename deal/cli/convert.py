@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-SUFFIXES = (".pth", ".pt", ".ckpt")  # by which deal.weights knows the authors' layout
-
 
 class Convert:
     """Convert a checkpoint of the authors (.pth) to safetensors, running none of its code."""
@@ -23,7 +21,8 @@ class Convert:
         """Carry it out."""
         from deal import weights
 
-        if options.source.suffix not in SUFFIXES:  # its metadata would be lost
-            raise ValueError(f"{options.source}: not {', '.join(SUFFIXES)}; a .safetensors only needs to be copied")
+        if options.source.suffix not in weights.OFFICIAL_SUFFIXES:  # its metadata would be lost
+            known = ", ".join(weights.OFFICIAL_SUFFIXES)
+            raise ValueError(f"{options.source}: not {known}; a .safetensors only needs to be copied")
         weights.convert_official(options.source, options.target)
         print(f"{options.target}: {weights.load(options.target).kind} model")

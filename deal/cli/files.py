@@ -21,7 +21,7 @@ WITH_ALPHA = (".png", ".tif", ".tiff", ".webp")
 WITHOUT_PROFILE = (".bmp", ".npy")
 _JPEG = {"quality": 95, "subsampling": 0}  # colours at full resolution; Pillow halves it
 _SAVE = {".jpg": _JPEG, ".jpeg": _JPEG, ".webp": {"lossless": True, "exact": True}}  # exact: where transparent, too
-_EIGHT = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # formats whose colours are 8 bits, or are seen to be 16
+_EIGHT = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")  # formats whose colours are 8 bits, or are seen to be 16
 _GRAY = {"1": 1, "L": 8, "LA": 8, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 16}
 
 
@@ -59,9 +59,12 @@ def read(path: Path) -> Picture:
         with file:
             with _headers(path):
                 frames = getattr(file, "n_frames", 1)
-            if frames > 1:
+            if frames > 1 and file.format != "MPO":
                 raise ValueError(f"{path}: holds {frames} images; give one")
-            return _read_image(path, file)
+            found = _read_image(path, file)
+            if frames > 1:  # a telephone's JPEG, with a preview or a depth map behind the photograph
+                found.notes.append(f"{path}: the first of its {frames} images is taken")
+            return found
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: {error}") from None
     except (OSError, SyntaxError, struct.error, zlib.error) as error:

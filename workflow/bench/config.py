@@ -150,7 +150,7 @@ class SolverOverride(Section):
     tol: Positive | None = Field(None, description="See `solver.tol`.")
     cg_tol: Positive | None = Field(None, description="See `solver.cg_tol`.")
     max_outer: Count | None = Field(None, description="See `solver.max_outer`.")
-    max_cg: Count | None = Field(None, description="See `solver.max_cg`.")
+    max_cg: Annotated[int, Field(ge=2)] | None = Field(None, description="See `solver.max_cg`.")
 
 
 class Solver(Section):
@@ -165,7 +165,9 @@ class Solver(Section):
         1e-8, description="Stop conjugate gradients when the squared scaled residual is below this."
     )
     max_outer: Count = Field(1000, description="Most outer iterations; reaching it is reported, not hidden.")
-    max_cg: Count = Field(1000, description="Most conjugate-gradient iterations of one update (`reference`).")
+    max_cg: Annotated[int, Field(ge=2)] = Field(
+        1000, description="Most conjugate-gradient iterations of one update (`reference`), one of which only checks."
+    )
     tasks: dict[str, SolverOverride] = Field(
         default_factory=lambda: {
             "denoise_gray": SolverOverride(cg_tol=1e-6),
