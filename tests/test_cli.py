@@ -7,9 +7,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 from PIL import Image
 from skimage import data as photographs
+from skimage.color import rgb2gray
 from small_items import sample
 
 import deal
@@ -101,6 +103,23 @@ def test_superres(tmp_path, capsys):
     arguments[1] = str(tmp_path / "y.png")
     assert main([*arguments, "-q"]) == 0
     assert size(tmp_path / "x.png") == (28, 24)
+
+
+@pytest.mark.parametrize(("command", "factor"), [("deblur", 1), ("superres", 2)])
+def test_by_default_a_picture_is_part_of_a_larger_scene(tmp_path, command, factor):
+    scene = rgb2gray(photographs.astronaut())[100:180, 200:280]
+    blurred = scipy.ndimage.gaussian_filter(scene, 1.0)[::factor, ::factor]
+    noise = np.random.default_rng(0).normal(0, 2.55 / 255, blurred.shape)
+    edge = 16 // factor
+    np.save(tmp_path / "y.npy", (blurred + noise)[edge:-edge, edge:-edge].astype(np.float32))
+    arguments = [command, str(tmp_path / "y.npy"), "--kernel", "gaussian:1", "--noise", "2.55", "--tol", "1e-2", "-q"]
+    arguments += ["--factor", "2"] if factor == 2 else []
+    psnrs = []
+    for name, more in (("x.npy", []), ("c.npy", ["--boundary", "circular"])):
+        assert main([*arguments, "-o", str(tmp_path / name), *more]) == 0
+        found = np.load(tmp_path / name).clip(0, 1)
+        psnrs.append(-10 * np.log10(np.mean((found - scene[16:-16, 16:-16]) ** 2)))
+    assert psnrs[0] > psnrs[1] + 2
 
 
 def test_x0_is_where_the_solver_starts(picture, tmp_path, capsys):

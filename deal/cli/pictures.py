@@ -10,7 +10,7 @@ import numpy as np
 from deal import defaults
 from deal.cli import files, kernels, solving
 
-INPUT = "image: PNG, TIFF or JPEG, 8 or 16 bits, gray or RGB; or .npy, (H, W) or (H, W, 3) in [0, 1]"
+INPUT = "image: PNG or TIFF of 8 or 16 bits, JPEG, WebP or BMP, gray or RGB; or .npy, (H, W) or (H, W, 3) in [0, 1]"
 OUTPUT = (
     "file to write, by its suffix; depth, alpha and colour profile as the input's; .npy: floats, not clipped or rounded"
 )
@@ -56,23 +56,18 @@ class Deblur:
     epilog = """examples:
   deal deblur blurred.png -o sharp.png --kernel kernel.png --noise 2.55
   deal deblur photo.png -o sharp.png --kernel Levin09.mat:1 --noise 2.55 --simulate --save-input blurred.png
-  deal deblur night.jpg -o sharp.png --kernel kernel.npy --noise 5 --boundary unknown
+  deal deblur made.png -o sharp.png --kernel kernel.npy --noise 5 --boundary circular
 
 λ is the paper's: 0.5 for --noise 2.55 and 2.5 for 7.65, interpolated between on logarithmic scales, constant outside;
-the mask is told σ = 15. The convolution is circular, as in the benchmark; for photographs take --boundary unknown,
-which estimates what lies beyond the edges too. The kernel's centre is [h//2, w//2]; its sum is scaled to 1."""
+the mask is told σ = 15. What lies beyond the edges is estimated too; --boundary circular is for pictures that were
+blurred circularly, as the benchmark's are. The kernel's centre is [h//2, w//2]; its sum is scaled to 1."""
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
         """Declare the options."""
         _files(parser)
         _noise_and_kernel(parser)
-        parser.add_argument(
-            "--boundary",
-            choices=("circular", "unknown"),
-            default="circular",
-            help="beyond the edges (default circular)",
-        )
+        _boundary(parser)
         _simulation(parser, "blur it circularly and add noise")
         solving.arguments(parser)
 
@@ -84,15 +79,14 @@ which estimates what lies beyond the edges too. The kernel's centre is [h//2, w/
         import deal
         from deal.boundary import CroppedBlur
 
-        if options.simulate and options.boundary == "unknown":
-            raise ValueError("--simulate blurs circularly, which --boundary unknown is not for")
+        circular = _is_circular(options)
         picture = _begin(options)
         kernel, notes = kernels.read(options.kernel)
         picture.notes += notes
         k = torch.from_numpy(kernel)
 
         def operator(shape):
-            return deal.Blur(k) if options.boundary == "circular" else CroppedBlur(k, shape)
+            return deal.Blur(k) if circular else CroppedBlur(k, shape)
 
         return _reconstruct(options, picture, operator, options.noise, options.mask_sigma, "deblur")
 
@@ -105,8 +99,9 @@ class Superres:
   deal superres photo.png -o again.png --factor 3 --kernel kernels_12.mat:0 --noise 7.65 --simulate
 
 The image comes out --factor times as high and as wide. The kernel is that of the large image, before every s-th pixel
-is kept, from the upper left one on; the convolution is circular. λ is the paper's: 0.28, 2.5, 5.5 for --noise 2.55,
-7.65, 12.75, interpolated between on logarithmic scales, constant outside; the mask is told σ = 15."""
+is kept, from the upper left one on. What lies beyond the edges is estimated too; --boundary circular is for pictures
+that were blurred circularly, as the benchmark's are. λ is the paper's: 0.28, 2.5, 5.5 for --noise 2.55, 7.65, 12.75,
+interpolated between on logarithmic scales, constant outside; the mask is told σ = 15."""
 
     @staticmethod
     def arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +109,8 @@ is kept, from the upper left one on; the convolution is circular. λ is the pape
         _files(parser)
         parser.add_argument("--factor", type=int, required=True, help="s, a whole number")
         _noise_and_kernel(parser)
-        _simulation(parser, "blur and decimate it and add noise")
+        _boundary(parser)
+        _simulation(parser, "blur it circularly, decimate it and add noise")
         solving.arguments(parser)
 
     @staticmethod
@@ -123,9 +119,11 @@ is kept, from the upper left one on; the convolution is circular. λ is the pape
         import torch
 
         import deal
+        from deal.boundary import CroppedBlur
 
         if not 1 <= options.factor <= 16:
             raise ValueError(f"--factor {options.factor}: must be 1 to 16")
+        circular = _is_circular(options)
         picture = _begin(options)
         if picture.alpha is not None:
             raise ValueError(
@@ -140,9 +138,11 @@ is kept, from the upper left one on; the convolution is circular. λ is the pape
                 raise ValueError(f"{options.image}: smaller than --factor {s}")
             picture.pixels = picture.pixels[:, :height, :width]
 
+        k = torch.from_numpy(kernel)
+
         def operator(shape):
             height, width = shape[-2:] if options.simulate else (s * side for side in shape[-2:])
-            return deal.Downsampling(torch.from_numpy(kernel), s, (height, width))
+            return deal.Downsampling(k, s, (height, width)) if circular else CroppedBlur(k, shape, s)
 
         return _reconstruct(options, picture, operator, options.noise, options.mask_sigma, "superres")
 
@@ -155,6 +155,21 @@ def _files(parser: argparse.ArgumentParser) -> None:
 def _noise_and_kernel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kernel", required=True, help=kernels.HELP)
     parser.add_argument("--noise", type=float, required=True, help="standard deviation of the noise, 0-255 units")
+
+
+def _boundary(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--boundary",
+        choices=("unknown", "circular"),
+        help="beyond the edges: estimated, or the opposite edge (default: unknown; circular with --simulate)",
+    )
+
+
+def _is_circular(options: argparse.Namespace) -> bool:
+    """Whether the blur is; ValueError where that contradicts --simulate."""
+    if options.simulate and options.boundary == "unknown":
+        raise ValueError("--simulate blurs circularly, which --boundary unknown is not for")
+    return options.simulate or options.boundary == "circular"
 
 
 def _simulation(parser: argparse.ArgumentParser, what: str) -> None:
