@@ -2,6 +2,7 @@
 
     pip install --no-deps deepinv natsort einops
     python benchmarks/deepinv_deal.py --size 64 --threads 1 --clock cpu --photographs camera coins
+    python benchmarks/deepinv_deal.py --summary results/published/solver_deepinv_cpu.csv     # of runs made before
 
 `deepinv.models.DEAL` reads the weights of this project from a checkpoint in the authors' layout and is called as it
 comes, with its own caps and tolerances; only its clipping is off. Problems, tight solutions and clocks are those of
@@ -20,7 +21,7 @@ import statistics
 import sys
 import tempfile
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import solver as shared
@@ -68,6 +69,17 @@ class Case:
         flat = asdict(self)
         sides = {f"{side}_{key}": value for side in ("deepinv", "here") for key, value in flat.pop(side).items()}
         return flat | sides
+
+
+def read(path: Path) -> list[Case]:
+    """The cases of a CSV that this script wrote."""
+    with path.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    sides = [
+        [Side(*(float(row[f"{side}_{f.name}"]) for f in fields(Side))) for side in ("deepinv", "here")] for row in rows
+    ]
+    heads = [(row["problem"], row["image"], float(row["accuracy"]), row["same_point"] == "True") for row in rows]
+    return [Case(*head, *both) for head, both in zip(heads, sides, strict=True)]
 
 
 class Watched:
@@ -143,12 +155,11 @@ def summary(cases: list[Case]) -> str:
                 statistics.median(getattr(side, key) for side in sides) if sides else math.nan
                 for key in ("masks", "applications", "distance")
             ]
-            cells.append(", ".join(f"{value:.3g}" for value in medians))
+            cells.append("{:g}, {:g}, {:.1e}".format(*medians))
         for key in ("seconds", "seconds_to_accuracy"):
             ratios = [case.ratio(key) for case in used]
-            cells.append(
-                f"{statistics.geometric_mean(ratios):.0f} ({min(ratios):.0f} to {max(ratios):.0f})" if ratios else "–"
-            )
+            spread = f" ({min(ratios):.0f} to {max(ratios):.0f})" if len(ratios) > 1 else ""
+            cells.append(f"{statistics.geometric_mean(ratios):.0f}{spread}" if ratios else "–")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -161,7 +172,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--clock", choices=shared.CLOCKS, default="wall", help="cpu: processor time")
     parser.add_argument("--output", type=Path, default=Path("results/benchmarks/deepinv_deal"))
+    parser.add_argument("--summary", type=Path, metavar="CSV", help="only: the table of these runs")
     options = parser.parse_args()
+    if options.summary:
+        print(summary(read(options.summary)))
+        return
     shared.clock = shared.CLOCKS[options.clock]
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -43,7 +43,7 @@ the authors' search begins; the values that it found are not published, so try o
         group = parser.add_argument_group("for prepared samples, which hold the true image")
         group.add_argument("--simulate", action="store_true", help=f"measure it with noise {NOISE_STD} (--seed)")
         group.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
-        solving.arguments(parser)
+        solving.arguments(parser, f"{MRI_LAMBDA:g}, where the authors' search begins")
 
     @staticmethod
     def run(options: argparse.Namespace) -> int:

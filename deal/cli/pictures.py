@@ -35,7 +35,7 @@ function of it. Gray files take the gray model, RGB files the colour model."""
         _files(parser)
         parser.add_argument("--sigma", type=float, required=True, help="standard deviation of the noise, 0-255 units")
         _simulation(parser, "add such noise")
-        solving.arguments(parser, denoising=True)
+        solving.arguments(parser, "κ(σ), learned", denoising=True)
 
     @staticmethod
     def run(options: argparse.Namespace) -> int:

@@ -13,14 +13,13 @@ NOT_CONVERGED = 3
 DELAY_S = 1.0  # before a progress bar appears
 
 
-def arguments(parser: argparse.ArgumentParser, denoising: bool = False) -> None:
-    """Add the options of the solver."""
+def arguments(parser: argparse.ArgumentParser, lmbda: str = "the paper's", denoising: bool = False) -> None:
+    """Add the options of the solver; `lmbda` says what λ is where none is given."""
     group = parser.add_argument_group("the model and the solver")
     group.add_argument(
         "--weights", help="'gray', 'color' or a file, the authors' .pth included (default: released ones)"
     )
-    rule = "κ(σ), learned" if denoising else "the paper's"
-    group.add_argument("--lambda", dest="lmbda", type=float, help=f"strength of regularisation (default: {rule})")
+    group.add_argument("--lambda", dest="lmbda", type=float, help=f"strength of regularisation (default: {lmbda})")
     if not denoising:
         group.add_argument(
             "--mask-sigma",

@@ -158,7 +158,7 @@ class Solver(Section):
 
     algorithm: Literal["reference", "fast"] = Field(
         "reference",
-        description="`reference`: the authors' algorithm; `fast`: same solution, fewer operations.",
+        description="`reference`: the authors' algorithm; `fast`: the same equation, far fewer operations.",
     )
     tol: Positive = Field(1e-5, description="Stop when an outer update changes x by less than this, relatively.")
     cg_tol: Positive = Field(
