@@ -199,7 +199,7 @@ def main() -> None:
             print("  " + "  ".join(f"{key} {value}" for key, value in case.row().items()), flush=True)
             cases.append(case)
             with options.output.with_suffix(".csv").open("w", newline="") as handle:
-                writer = csv.DictWriter(handle, list(case.row()))
+                writer = csv.DictWriter(handle, list(case.row()), lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(case.row() for case in cases)
     print(summary(cases))

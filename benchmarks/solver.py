@@ -491,7 +491,7 @@ def main() -> None:
 
 def _write(path: Path, header, rows) -> None:
     with path.open("w", newline="") as handle:
-        writer = csv.writer(handle)
+        writer = csv.writer(handle, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
 
