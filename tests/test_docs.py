@@ -6,6 +6,8 @@ import inspect
 import json
 import logging
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,14 @@ def test_the_site_names_files_that_are_no_pages(hooks, caplog) -> None:
     assert caplog.records == []
     hooks.on_page_markdown("[x](../none.py)", Page)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("script", "runs"), [("deepinv_deal.py", "solver_deepinv_cpu.csv"), ("solver.py", "solver_cpu.csv")]
+)
+def test_measured_tables_are_those_of_the_published_runs(script: str, runs: str) -> None:
+    command = [sys.executable, f"benchmarks/{script}", "--summary", f"results/published/{runs}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    table = [line for line in done.stdout.splitlines() if line.startswith("|")]
+    assert len(table) > 3
+    assert "\n".join(table) in (DOCS / "solver.md").read_text(encoding="utf-8")
