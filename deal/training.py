@@ -353,7 +353,8 @@ def train(
         model.load_state_dict((color_from_gray(start) if config.kind != start.kind else start).state_dict())
     weights_io.metadata_block(model, metadata)  # what it refuses is refused now, not after days
     model.to(device)
-    run = _Run(config, model, Path(state_dir), rank, weights_io.sha256(train_file))
+    images = {"training images": weights_io.sha256(train_file), "validation images": _digest(validation)}
+    run = _Run(config, model, Path(state_dir), rank, images)
     run.resume()
     started, writer = time.monotonic(), _tensorboard(state_dir, run.step) if tensorboard and rank == 0 else None
     saved = started
@@ -384,7 +385,7 @@ def train(
             "steps": run.best_step,
             "validation_psnr": run.best_psnr,
             "training_data": data.metadata,
-            "training_file_sha256": run.images,
+            "training_file_sha256": images["training images"],
             **({"initial": weights_io.describe(config.init)} if config.init else {}),
             **(metadata or {}),
         }
@@ -392,11 +393,22 @@ def train(
     return run.step >= config.steps
 
 
-class _Run:
-    """Everything that a checkpoint restores; `images` is the sha256 of the training file."""
+def _digest(images: Sequence[np.ndarray]) -> str:
+    """sha256 of arrays."""
+    found = hashlib.sha256()
+    for image in images:
+        found.update(f"{image.dtype} {image.shape} ".encode())
+        found.update(np.ascontiguousarray(image))
+    return found.hexdigest()
 
-    def __init__(self, config: TrainConfig, model: DEAL, state_dir: Path, rank: int, images: str | None = None):
-        self.config, self.model, self.dir, self.rank, self.images = config, model, state_dir, rank, images
+
+class _Run:
+    """Everything that a checkpoint restores; `images` are the sha256 of what must stay the same, by name."""
+
+    def __init__(
+        self, config: TrainConfig, model: DEAL, state_dir: Path, rank: int, images: dict[str, str] | None = None
+    ):
+        self.config, self.model, self.dir, self.rank, self.images = config, model, state_dir, rank, images or {}
         self.optimizer = optimizer.make(config.optimizer, model, config.phases[0].lr[0], config.noise_lr)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()} if config.ema else {}
         self.step, self.best_psnr, self.best_step, self.gradient_scale = 0, -math.inf, 0, 0.0
@@ -418,12 +430,13 @@ class _Run:
             ) from None
         if state["config"] != self.config.digest():
             raise ValueError(f"{path}: belongs to another training configuration; remove it to start again")
-        begun = state.get("images")  # states from before it was kept stay valid
-        if begun and self.images and begun != self.images:
-            raise ValueError(
-                f"{path}: begun with other training images, sha256 {begun[:12]}, not {self.images[:12]}; "
-                "bring that file back, or give another state folder"
-            )
+        for what, now in self.images.items():
+            begun = state.get("images", {}).get(what, now)  # states from before it was kept stay valid
+            if begun != now:
+                raise ValueError(
+                    f"{path}: begun with other {what}, sha256 {begun[:12]}, not {now[:12]}; bring those back, or give "
+                    "another state folder"
+                )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         device = next(self.model.parameters()).device

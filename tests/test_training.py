@@ -179,15 +179,17 @@ def test_another_configuration_is_not_resumed(packed, validation, tmp_path):
         train(replace(TINY, seed=9), packed, validation, tmp_path / "w.safetensors", tmp_path / "s", progress=False)
 
 
-def test_other_training_images_are_not_gone_on_with(packed, validation, tmp_path):
+def test_other_images_are_not_gone_on_with(packed, validation, tmp_path):
     images, state = tmp_path / "images.safetensors", tmp_path / "s"
     shutil.copy(packed, images)
     config = replace(TINY, phases=(Phase(3, (1e-3, 1e-3)),))
 
-    def go_on(**options):
-        return train(config, images, validation, tmp_path / "w.safetensors", state, progress=False, **options)
+    def go_on(held=validation, **options):
+        return train(config, images, held, tmp_path / "w.safetensors", state, progress=False, **options)
 
     go_on(minutes=0)
+    with pytest.raises(ValueError, match=r"state\.pt: begun with other validation images"):
+        go_on([image + 1 / 255 for image in validation])
     old = sha256(images)
     pack([photographs.coins()[None, :90, :120]], images)
     with pytest.raises(ValueError, match="begun with other training images") as caught:
@@ -195,10 +197,10 @@ def test_other_training_images_are_not_gone_on_with(packed, validation, tmp_path
     message = str(caught.value)
     assert str(state) in message and old[:12] in message and sha256(images)[:12] in message and "\n" not in message
     held = torch.load(state / "state.pt", weights_only=True)
-    assert held.pop("images") == old
+    assert held.pop("images")["training images"] == old
     torch.save(held, state / "state.pt")  # as states were before they kept it
     assert go_on()
-    assert torch.load(state / "state.pt", weights_only=True)["images"] == sha256(images)
+    assert torch.load(state / "state.pt", weights_only=True)["images"]["training images"] == sha256(images)
     assert deal.metadata(tmp_path / "w.safetensors")["training_file_sha256"] == sha256(images)
 
 
