@@ -249,12 +249,15 @@ def test_a_method_predicts_measurements_it_was_not_given(tmp_path: Path) -> None
     assert arrays["scores"][1] < 0.5 * arrays["scores"][0], "better than the zeros of the zero-filled image"
 
 
+PHANTOM = {"tasks": {"mri": {"phantom": {"coils": 3}}}}
+
+
 def test_the_acquisition_is_asked_for_where_it_is_shown(tmp_path: Path) -> None:
     found = entry("brain")
     assert found.datasets(config(tmp_path)) == ["mri_brain"]
     assert found.datasets(config(tmp_path, figures={"brain": {"source": "phantom"}})) == []
     assert found.own_pairs(config(tmp_path)) == [("mri", "multi8_pd", "deal")]
-    for other in ({"solver": SOLVER | {"tol": 1e-4}}, {"tasks": {"mri": {"seed": 1}}}):
+    for other in ({"solver": SOLVER | {"tol": 1e-4}}, {"tasks": {"mri": {"seed": 1}}}, PHANTOM):
         assert part(config(tmp_path), "brain") != part(config(tmp_path, **other), "brain")
     with pytest.raises(UserError, match=r"figures\.brain\.setting: unknown setting 'multi7'"):
         found.own_pairs(config(tmp_path, figures={"brain": {"setting": "multi7"}}))

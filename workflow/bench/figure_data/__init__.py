@@ -128,7 +128,11 @@ def part(config: Config, name: str) -> dict[str, Any]:
     own = config.figures.part(found.sections_of_figures)
     models = [found.models, config.weights, config.solver.model_dump(mode="json") if found.models else None]
     tables = [[*key] for table in found.tables for key in layouts.results(config, table)]
-    alone = [cfg.evaluation_part(config, *pair) for pair in found.own_pairs(config)]
+    drawn = {"seed", "phantom"}  # for data of a figure's own, whatever the task's source
+    alone = [
+        [cfg.evaluation_part(config, *pair), config.task(pair[0]).model_dump(mode="json", include=drawn)]
+        for pair in found.own_pairs(config)
+    ]
     found = {"pairs": pairs, "selections": selections, "figures": own, "models": models, "device": config.device}
     return found | {"results": tables, "alone": alone}
 
