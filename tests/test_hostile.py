@@ -1,6 +1,7 @@
 """Files and addresses that mean harm: no pickle is run, nothing is written or read elsewhere, no shell sees a name."""
 
 import ast
+import hashlib
 import io
 import pickle
 import stat
@@ -369,7 +370,7 @@ def test_swapped_data_are_noticed_at_every_use(tmp_path: Path, monkeypatch: pyte
     """Same name, same size, other bytes."""
     content = b"kernels" * 100
     file = fetch.File(
-        name="Levin09.mat", url="http://example.org/Levin09.mat", sha256=fetch.hashlib.sha256(content).hexdigest()
+        name="Levin09.mat", url="http://example.org/Levin09.mat", sha256=hashlib.sha256(content).hexdigest()
     )
     entry = datasets.get("dpir_kernels").model_copy(update={"files": [file]})
     monkeypatch.setattr(datasets, "get", lambda name: entry)
