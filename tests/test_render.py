@@ -25,9 +25,9 @@ def test_the_table_as_csv(maker):
     lines = render.render_csv(maker.build(full(maker))).splitlines()
     assert lines[0] == "task,setting,method,label,images,psnr,ssim,psnr_low,psnr_high,missing"
     assert len(lines) == 1 + 3 * 4
-    assert lines[1].startswith("denoise_gray,sigma5,bm3d,BM3D,3,37.5000,0.5000,36.")
+    assert lines[1].startswith("denoise_gray,sigma5,bm3d,BM3D,3,37.500000,0.500000,36.")
     assert lines[3] == f"denoise_gray,sigma5,drunet,DRUNet & co_1,0,,,,,{REASON}"
-    assert lines[4] == "denoise_gray,sigma5,truth,Truth,3,inf,0.5000,inf,inf,"
+    assert lines[4] == "denoise_gray,sigma5,truth,Truth,3,inf,0.500000,inf,inf,"
 
 
 def test_one_image_keeps_every_digit_and_has_no_interval_and_no_timing(maker):
@@ -37,7 +37,7 @@ def test_one_image_keeps_every_digit_and_has_no_interval_and_no_timing(maker):
     header, row = render.render_per_image(table).splitlines()
     assert header == "task,setting,dataset,image,method,seed,parameters,psnr,ssim,iterations,converged"
     assert row.endswith('test001,deal,0,"{""tol"":1e-05}",37.12345678901234,0.5,7,true')
-    assert render.render_csv(table).splitlines()[1] == "denoise_gray,sigma5,deal,DEAL,1,37.1235,0.5000,,,"
+    assert render.render_csv(table).splitlines()[1] == "denoise_gray,sigma5,deal,DEAL,1,37.123457,0.500000,,,"
     assert "| 37.85 | 37.12 | −0.73 | | 1 | differs |" in squeezed(render.render_comparison_markdown(table))
 
 
@@ -67,7 +67,7 @@ def test_the_comparison_as_csv_and_markdown(maker):
     lines = render.render_comparison_csv(table).splitlines()
     assert len(lines) == 39
     assert lines[0].endswith("unit,paper,ours,difference,low,high,images,images_expected,tolerance,verdict,reason")
-    assert lines[1].startswith("table1,BM3D,BM3D,gray/sigma=5,psnr,dB,37.54,37.5000,-0.0400,36.")
+    assert lines[1].startswith("table1,BM3D,BM3D,gray/sigma=5,psnr,dB,37.54,37.500000,-0.040000,36.")
     assert lines[1].endswith(",3,3,0.05,match,")
     assert lines[7].endswith("gray/sigma=5,psnr,dB,37.65,,,,,,,0.05,missing,not in config.yaml's methods")
     text = squeezed(render.render_comparison_markdown(table))

@@ -89,7 +89,7 @@ def test_a_column_may_show_one_image(maker):
     assert compared(table, "DEAL", "sigma=2.55/kernel=17x17/house")["verdict"] == "close"
     rows = RENDERERS[".csv"](table).splitlines()
     assert rows[0].startswith("task,setting,image,method,")
-    assert "deblur_gray,k17_sigma2.55,01,deal,DEAL,1,31.7000," in "\n".join(rows)
+    assert "deblur_gray,k17_sigma2.55,01,deal,DEAL,1,31.700000," in "\n".join(rows)
     per_image = RENDERERS["_per_image.csv"](table).splitlines()
     assert len(per_image) == len(set(per_image)) == 5, "a results file behind several columns is listed once"
     tex = RENDERERS[".tex"](table)

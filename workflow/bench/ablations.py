@@ -66,7 +66,7 @@ def render_csv(table: Table) -> str:
         texts = [texts[number] for texts in table.left.values()]
         row: dict[str, Any] = dict(zip(HEAD, (method.label, *texts), strict=True))
         cells = dict(zip(table.columns, table.row(method), strict=True))
-        row |= {f"psnr_{column.setting}": f"{cell.psnr.mean:.4f}" for column, cell in cells.items() if not cell.missing}
+        row |= {f"psnr_{column.setting}": f"{cell.psnr.mean:.6f}" for column, cell in cells.items() if not cell.missing}
         row["missing"] = "; ".join(dict.fromkeys(cell.missing for cell in cells.values() if cell.missing))
         rows.append(row | (_solved(table, method) or {}))
     return to_csv([*HEAD, *(f"psnr_{column.setting}" for column in table.columns), *TAIL], rows)

@@ -214,7 +214,8 @@ def bullets(notes: list[str]) -> str:
 
 
 def _fixed(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f}"
+    """So many digits that what is rounded from them is what is rounded from the value."""
+    return "" if math.isnan(value) else f"{value:.6f}"
 
 
 def _pretty(value: float) -> str:
