@@ -369,6 +369,14 @@ def summary(rows: list[dict]) -> str:
     fast, reference = ([row for row in rows if row["algorithm"] == a] for a in ("fast", "reference"))
     worst = max((abs(row["psnr"] - row["psnr_tight"]) for row in fast if row["same_point"]), default=math.nan)
     untuned = list(itertools.chain(*speedups([row for row in rows if row["image"] in UNTUNED]).values()))
+    compared = [row["accuracy"] for row in fast if row["same_point"]]
+    within = [
+        f"compared, both within {limit:g}: "
+        + _spread(list(itertools.chain(*speedups([row for row in rows if row["accuracy"] <= limit]).values())))
+        + f", {sum(accuracy <= limit for accuracy in compared)} cases"
+        for limit in (1e-4, 1e-3)
+    ]
+    whole = [slow["seconds"] / quick["seconds"] for slow, quick in zip(reference, fast, strict=True)]
     return "\n".join(
         [
             *lines,
@@ -378,6 +386,10 @@ def summary(rows: list[dict]) -> str:
             f"converged: fast {sum(row['converged'] for row in fast)}, reference "
             f"{sum(row['converged'] for row in reference)} of {len(reference)}",
             f"compared, PSNR of `fast` against the tight solution: at most {worst:.4f} dB apart",
+            *within,
+            f"compared, worst accuracy: {max(compared, default=math.nan):.0e}",
+            f"farthest end of `fast`: {max(row['distance'] for row in fast):.0e}",
+            f"all, whole calls, whatever they led to: {_spread(whole)}",
         ]
     )
 
@@ -393,7 +405,8 @@ def read(path: Path) -> list[dict]:
         rows = list(csv.DictReader(handle))
     for row in rows:
         row |= {key: row[key] == "True" for key in ("converged", "same_point")}
-        row |= {key: float(row[key]) for key in ("outer", "applications", "seconds_to_accuracy", "psnr", "psnr_tight")}
+        row |= {key: float(row[key]) for key in ("outer", "applications", "psnr", "psnr_tight")}
+        row |= {key: float(row[key]) for key in ("seconds", "seconds_to_accuracy", "accuracy", "distance")}
     return rows
 
 

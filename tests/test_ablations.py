@@ -84,7 +84,11 @@ def test_values_and_reasons(config: Config) -> None:
     evaluated(config)
     table = ablations.build(config)
     found = rows(table)
-    assert [found["filters_128"][f"psnr_sigma{sigma}"] for sigma in (5, 15, 25)] == ["40.000000", "34.000000", "31.000000"]
+    assert [found["filters_128"][f"psnr_sigma{sigma}"] for sigma in (5, 15, 25)] == [
+        "40.000000",
+        "34.000000",
+        "31.000000",
+    ]
     assert (found["filters_32"]["updates_median"], found["filters_32"]["converged"]) == ("7", "6")
     assert found["kernel_5"]["missing"] == "weights are broken; not evaluated: there is no results file"
     text = render_markdown(table)

@@ -4,6 +4,7 @@ import ast
 import importlib
 import math
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -275,31 +276,35 @@ def test_unknown_methods_are_refused() -> None:
         registry.entry("bmd3")
 
 
-def plug_in(value: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offer the class `value` of a module in `folder` as the method "mine" of another package."""
-    point = importlib.metadata.EntryPoint("mine", value, registry.GROUP)
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+PlugIn = Callable[..., None]
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlugIn]:
+    """Offers the class `value` of a module in the test's folder as the method `name` of another package."""
+
+    def offer(value: str, name: str = "mine") -> None:
+        point = importlib.metadata.EntryPoint(name, value, registry.GROUP)
+        monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+        registry.catalogue.cache_clear()
+        module_path.cache_clear()
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield offer
     registry.catalogue.cache_clear()
     module_path.cache_clear()
 
 
-def test_a_plug_in_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plug_in_is_found(tmp_path: Path, plug_in: PlugIn) -> None:
     (tmp_path / "plugged.py").write_text(
         "from baselines import Method\n\n\nclass Mine(Method):\n    name = 'mine'\n    tasks = ('*',)\n"
     )
-    plug_in("plugged:Mine", tmp_path, monkeypatch)
-    try:
-        assert registry.entry("mine").module == "plugged"
-        assert registry.create("mine", Config()).name == "mine"
-        wrong = importlib.metadata.EntryPoint("yours", "plugged:Mine", registry.GROUP)
-        monkeypatch.setattr(registry, "entry_points", lambda group: [wrong])
-        registry.catalogue.cache_clear()
-        with pytest.raises(UserError, match="no such class with name = 'yours'"):
-            registry.catalogue()
-    finally:
-        registry.catalogue.cache_clear()
-        module_path.cache_clear()
+    plug_in("plugged:Mine")
+    assert registry.entry("mine").module == "plugged"
+    assert registry.create("mine", Config()).name == "mine"
+    plug_in("plugged:Mine", "yours")
+    with pytest.raises(UserError, match="no such class with name = 'yours'"):
+        registry.catalogue()
 
 
 def test_the_source_says_what_a_class_inherits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,38 +338,26 @@ BORROWED = (
 
 
 @pytest.mark.parametrize(("line", "base"), BORROWED)
-def test_a_base_of_another_module_counts_too(
-    line: str, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_base_of_another_module_counts_too(line: str, base: str, tmp_path: Path, plug_in: PlugIn) -> None:
     package = tmp_path / "lent"
     package.mkdir()
     (package / "__init__.py").touch()
     between = "from baselines.ffdnet import FFDNet\n\n\nclass Between(FFDNet):\n    label = 'Between'\n"
     (package / "between.py").write_text(between)
     (package / "mine.py").write_text(f"{line}\n\n\nclass Mine({base}):\n    name = 'mine'\n")
-    plug_in("lent.mine:Mine", tmp_path, monkeypatch)
-    try:
-        mine, lent = registry.entry("mine"), registry.entry("ffdnet")
-        assert (mine.needs_weights, mine.tasks, mine.remarks) == (True, lent.tasks, lent.remarks)
-        assert mine.label == ("Between" if base == "Between" else lent.label)
-    finally:
-        registry.catalogue.cache_clear()
-        module_path.cache_clear()
+    plug_in("lent.mine:Mine")
+    mine, lent = registry.entry("mine"), registry.entry("ffdnet")
+    assert (mine.needs_weights, mine.tasks, mine.remarks) == (True, lent.tasks, lent.remarks)
+    assert mine.label == ("Between" if base == "Between" else lent.label)
 
 
-def test_names_of_deals_variants_are_kept_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_deals_variants_are_kept_for_them(tmp_path: Path, plug_in: PlugIn) -> None:
     (tmp_path / "named.py").write_text(
         "from baselines import Method\n\n\nclass Mine(Method):\n    name = 'deal_plus'\n    tasks = ('*',)\n"
     )
-    point = importlib.metadata.EntryPoint("deal_plus", "named:Mine", registry.GROUP)
-    plug_in("named:Mine", tmp_path, monkeypatch)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    try:
-        with pytest.raises(UserError, match="named: the method's name 'deal_plus' begins as DEAL's own; take another"):
-            registry.catalogue()
-    finally:
-        registry.catalogue.cache_clear()
-        module_path.cache_clear()
+    plug_in("named:Mine", "deal_plus")
+    with pytest.raises(UserError, match="named: the method's name 'deal_plus' begins as DEAL's own; take another"):
+        registry.catalogue()
 
 
 @pytest.mark.parametrize(
@@ -383,20 +376,14 @@ def test_names_of_deals_variants_are_kept_for_them(tmp_path: Path, monkeypatch: 
         ('tasks = ("*",)\n    tuned_tasks = ("mir",)', "tuned_tasks names an unknown task, 'mir'; known: "),
     ],
 )
-def test_a_method_that_would_vanish_is_refused(
-    stated: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_method_that_would_vanish_is_refused(stated: str, complaint: str, tmp_path: Path, plug_in: PlugIn) -> None:
     """A forgotten comma makes a text of a tuple, whose letters are no tasks: no table would show the method."""
     base = "from baselines import Method\n\nALL = ('mri',)\n\n\nclass Base(Method):\n    tasks = ('mri',)\n\n\n"
     above = "Base" if "ALL" in stated else "Method"  # what cannot be read is not what the base has
     (tmp_path / "vanishing.py").write_text(f"{base}class Mine({above}):\n    name = 'mine'\n    {stated}\n")
-    plug_in("vanishing:Mine", tmp_path, monkeypatch)
-    try:
-        with pytest.raises(UserError) as caught:
-            Plan(Config())
-    finally:
-        registry.catalogue.cache_clear()
-        module_path.cache_clear()
+    plug_in("vanishing:Mine")
+    with pytest.raises(UserError) as caught:
+        Plan(Config())
     assert str(caught.value).startswith(f"vanishing: method 'mine': {complaint}")
     assert "*, denoise_gray, denoise_color, superres_color, deblur_gray, mri" in str(caught.value)
     assert "\n" not in str(caught.value)
