@@ -450,6 +450,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1, choices=range(1, len(PHOTOGRAPHS) + 1), metavar="N")
     parser.add_argument("--photographs", nargs="+", choices=PHOTOGRAPHS, help="instead of --images")
     parser.add_argument("--draws", type=int, default=1, help="noise draws of each image")
+    parser.add_argument("--first-draw", type=int, default=0, help="its number, to go on from draws made before")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
@@ -488,7 +489,9 @@ def main() -> None:
         return
     rows, paths = [], []
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    cases = itertools.product(options.photographs, range(options.draws), options.problems)
+    cases = itertools.product(
+        options.photographs, range(options.first_draw, options.first_draw + options.draws), options.problems
+    )
     for image, draw, name in cases:
         more, more_paths = compare(model, name, image, draw, options)
         rows, paths = rows + more, paths + more_paths
