@@ -21,6 +21,7 @@ from torch import Tensor
 from deal.cg import conjugate_gradients, inner, norms
 from deal.engine import engine
 from deal.preconditioner import Preconditioner, box_mean
+from deal.recycling import Recycling
 
 _TINY = 1e-30
 _ETA = 0.25  # how far an inner solve reduces its residual
@@ -204,7 +205,13 @@ def _of_each(name: str, value: float | Tensor, b: Tensor) -> Tensor:
 
 
 def correction(
-    apply, r: Tensor, P, eta: float | Tensor, max_iter: int, floor: float | Tensor = 0.0, d: Tensor | None = None
+    apply,
+    r: Tensor,
+    P: Recycling,
+    eta: float | Tensor,
+    max_iter: int,
+    floor: float | Tensor = 0.0,
+    d: Tensor | None = None,
 ):
     """d ≈ A⁻¹ r by preconditioned CG from 0 (or from d), each sample stopping by itself; returns (d, P⁻¹(r − A d)).
 
@@ -220,11 +227,14 @@ def correction(
         if not active.any():
             break
         Ap = apply(p)
-        step = torch.where(active, rz / inner(p, Ap).clamp(min=_TINY), 0)
+        pAp = inner(p, Ap)
+        P.note(p, Ap, pAp, active)
+        step = torch.where(active, rz / pAp.clamp(min=_TINY), 0)
         d, r = d + step * p, r - step * Ap
         z = P(r)
         rz_new = inner(r, z)
         p, rz = torch.where(active, z + rz_new / rz.clamp(min=_TINY) * p, p), torch.where(active, rz_new, rz)
+    P.learn()
     return d, z
 
 
@@ -240,7 +250,7 @@ def fixed_point_residual(
     if A is None:
         m2 = system.mask_squared(x)
         A = system.at(m2)
-        P = Preconditioner(system, b.shape).update(m2)
+        P = Recycling(Preconditioner(system, b.shape)).update(m2)
         r = b - A(x)
     size = norms(x).clamp(min=_TINY)
     if d is not None:
@@ -365,7 +375,7 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
     sample gains by it; what is accepted is always computed in full precision. But for that part results do not depend
     on the batch. Without `check` the residual is that of the last inner solve, and not computed after the last update.
     """
-    P = Preconditioner(system, b.shape)
+    P = Recycling(Preconditioner(system, b.shape))
     rough = system.lowered(torch.bfloat16) if x is None and b.dtype == torch.float32 and _bfloat16_is_fast(b) else None
     x = P.starting_point(b) if x is None else x
     current, momentum, guard = rough or system, Momentum(), _Guard(x)

@@ -12,7 +12,8 @@ import torch
 import deal
 from deal.model import DEAL
 from deal.preconditioner import _Aliased
-from deal.solver import Momentum, NormalEquations, Preconditioner, _Guard, conjugate_gradients, inner
+from deal.recycling import Recycling
+from deal.solver import Momentum, NormalEquations, Preconditioner, _Guard, conjugate_gradients, correction, inner
 
 
 class Blur:
@@ -362,25 +363,68 @@ def test_preconditioner_is_symmetric_positive_and_helps(kind, shape, factor):
     system = NormalEquations(model, H, torch.tensor([0.1]), torch.tensor([5.0]))
     x = scene(shape, model.channels)
     m2 = system.mask_squared(x)
-    P = Preconditioner(system, x.shape).update(m2)
-    u, v = torch.randn_like(x), torch.randn_like(x)
-    torch.testing.assert_close(inner(P(u), v), inner(u, P(v)), rtol=1e-3, atol=1e-3)
-    assert inner(P(u), u) > 0
+    P = Recycling(Preconditioner(system, x.shape)).update(m2)
     apply = system.at(m2)
     plain = conjugate_gradients(apply, x, torch.zeros_like(x), 1e-4, 500, True)
-    helped = conjugate_gradients(apply, x, torch.zeros_like(x), 1e-4, 500, True, P)
-    assert helped[1] < plain[1]
+    counts = [plain[1]]
+    for _ in range(2):  # as it is, and with what some other steps have taught it
+        u, v = torch.randn_like(x), torch.randn_like(x)
+        torch.testing.assert_close(inner(P(u), v), inner(u, P(v)), rtol=1e-3, atol=1e-3)
+        assert inner(P(u), u) > 0
+        counts.append(conjugate_gradients(apply, x, torch.zeros_like(x), 1e-4, 500, True, P)[1])
+        correction(apply, x.flip(-1), P, 1e-3, 12)
+    assert counts[0] > counts[1] > counts[2]
 
 
-@pytest.mark.parametrize(("shape", "factor"), [((48, 50), 2), ((39, 33), 3)])
+def test_a_preconditioner_knows_the_directions_it_learned_of_each_sample():
+    """As in L-BFGS it inverts A exactly on the last of them, whatever P is, and keeps its samples apart."""
+    torch.manual_seed(0)
+    root = torch.randn(3, 12, 12, dtype=torch.float64)
+    A = root @ root.mT + torch.eye(12, dtype=torch.float64)
+
+    def apply(x):
+        return (A @ x.flatten(1)[..., None]).view_as(x)
+
+    P = Recycling(lambda r: r / 5)
+    given = torch.randn(30, 3, 1, 3, 4, dtype=torch.float64)
+    of = torch.rand(30, 3, 1, 1, 1) < 0.8  # more of some samples than are kept
+    of[-1, :2], of[-1, 2] = True, False
+    for p, active in zip(given, of, strict=True):
+        P.note(p, apply(p), inner(p, apply(p)), active)
+        P.learn()
+    torch.testing.assert_close(P(apply(given[-1]))[:2], given[-1, :2], rtol=1e-8, atol=1e-8)
+    alone = Recycling(lambda r: r / 5)
+    for p, active in zip(given[:, 2:], of[:, 2:], strict=True):
+        if active:
+            Ap = (A[2] @ p.flatten()).view_as(p)
+            alone.note(p, Ap, inner(p, Ap), active)
+            alone.learn()
+    r = torch.randn(3, 1, 3, 4, dtype=torch.float64)
+    torch.testing.assert_close(P(r)[2:], alone(r[2:]), rtol=1e-8, atol=1e-8)
+    assert (inner(r, P(r)) > 0).all()
+
+
+def test_a_preconditioner_does_not_change_within_a_run(model):
+    system = NormalEquations(model, deal.Identity(), torch.tensor([0.1]), torch.tensor([5.0]))
+    x = scene((24, 20))
+    P = Recycling(Preconditioner(system, x.shape)).update(system.mask_squared(x))
+    before = P(x)
+    P.note(x, x, inner(x, x), torch.ones(1, 1, 1, 1, dtype=torch.bool))
+    torch.testing.assert_close(P(x), before, rtol=0, atol=0)
+    P.learn()
+    assert (P(x) - before).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("shape", "factor"), [((48, 50), 2), ((39, 33), 3), ((24, 28), 4), ((10, 6), 2)])
 def test_model_of_super_resolution_is_inverted_exactly(shape, factor):
     """C = HᵀH + D of a decimated blur, D a Fourier multiplier."""
     torch.manual_seed(0)
     H = deal.Downsampling(soft_kernel(), factor, shape)
     x, multiplier = torch.rand(2, 3, *shape), 0.01 + torch.rand(2, 3, *shape)
     multiplier = multiplier + multiplier.flip(-1, -2).roll((1, 1), (-2, -1))  # that of a real filter
-    C = _Aliased(multiplier, *H.aliased_transfer(x.shape))
-    Cx = H.A_adjoint(H.A(x)) + torch.fft.ifft2(multiplier * torch.fft.fft2(x)).real
+    multiplier = multiplier[..., : shape[-1] // 2 + 1]
+    C = _Aliased(multiplier, *H.aliased_transfer(x.shape), x.shape)
+    Cx = H.A_adjoint(H.A(x)) + torch.fft.irfft2(multiplier * torch.fft.rfft2(x), s=shape)
     torch.testing.assert_close(C.solve(Cx), x, rtol=1e-4, atol=1e-5)
     spectrum = C.spectrum(Cx)
     torch.testing.assert_close(C.image(C.root(C.root_adjoint(spectrum))), x, rtol=1e-4, atol=1e-5)
