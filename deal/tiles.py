@@ -27,15 +27,16 @@ class TiledGram:
         self.outputs, self.inputs, size, _ = kernel.shape
         self.pad = size // 2
         self.m, self.h = _SIDE - size + 1, _SIDE // 2 + 1
-        spectrum = torch.fft.rfft2(kernel.double(), s=(_SIDE, _SIDE)).conj().permute(3, 2, 1, 0)  # (f2, f1, i, o)
-        real, imag = spectrum.real, spectrum.imag
-        mixing = torch.stack([torch.cat([real, -imag], 2), torch.cat([imag, real], 2)], 2)  # (f2, f1, r, 2i, o)
-        self._mixing = mixing.flatten(0, 2).to(kernel.dtype).contiguous()
+        spectrum = torch.fft.rfft2(kernel.transpose(0, 1).double(), s=(_SIDE, _SIDE))  # (i, o, f1, f2)
+        real, imag = torch.view_as_real(spectrum).to(kernel.dtype).permute(4, 3, 2, 0, 1)  # (f2, f1, i, o)
+        mixing = kernel.new_empty(self.h, _SIDE, 2, 2, self.inputs, self.outputs)  # (f2, f1, r, 2, i, o)
+        mixing[:, :, 0, 0], mixing[:, :, 0, 1] = real, imag  # the conjugate: PyTorch correlates
+        mixing[:, :, 1, 0], mixing[:, :, 1, 1] = -imag, real
+        self._mixing = mixing.view(-1, 2 * self.inputs, self.outputs)
         # Transposing rfft2 counts every kept frequency once, irfft2 all but the first and last twice.
-        once = torch.full((self.h,), 0.5, dtype=torch.float64)
-        once[[0, -1]] = 1
-        back = mixing.transpose(3, 4) * (once * _SIDE**2)[:, None, None, None, None]
-        self._mixing_back = back.flatten(0, 2).to(kernel.dtype).contiguous()
+        once = kernel.new_full((self.h,), _SIDE**2 / 2)
+        once[[0, -1]] = _SIDE**2
+        self._mixing_back = (mixing * once[:, None, None, None, None, None]).view_as(self._mixing).mT.contiguous()
         inner, outer = _inverse_transforms(self.m, kernel.dtype)
         self._inner = inner.reshape(2 * self.m, -1)  # (r y, f1 r)
         self._inner_back = inner.transpose(0, 1).reshape(2 * self.m, -1).T.contiguous()  # (f1 r, y r)
