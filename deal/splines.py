@@ -5,6 +5,7 @@ Legend: c knot values, t argument, h knot spacing, i segment index.
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,15 @@ def _segments(t: Tensor, x_min: float, step: float, count: int) -> Tensor:
 def _dense(t: Tensor) -> bool:
     """Whether the elements of t fill one stretch of memory."""
     return t.is_contiguous() or (t.ndim == 4 and t.is_contiguous(memory_format=torch.channels_last))
+
+
+def _stretches(t: Tensor) -> Sequence[Tensor]:
+    """All elements of t as views of one dimension that stay in the cache; none where they lie too far apart."""
+    if _dense(t):
+        return t.as_strided((t.numel(),), (1,)).split(_CHUNK)
+    if t.ndim == 4 and t.stride(1) == 1 and t.stride(3) == t.shape[1]:  # a part of a channels-last image
+        return [row.mT.reshape(-1) for sample in t for row in sample.unbind(1)]
+    return ()
 
 
 class _Piecewise(torch.autograd.Function):
@@ -135,9 +145,10 @@ class LinearSpline(nn.Module):
             table = torch.complex(values[:-1] - slopes * starts, slopes)  # one gather for both
 
         def evaluate(t: Tensor) -> Tensor:
-            if t.dtype != slopes.dtype or t.is_cuda or not _dense(t):
+            parts = () if t.dtype != slopes.dtype or t.is_cuda else _stretches(t)
+            if not parts:
                 return self(t)
-            for part in t.as_strided((t.numel(),), (1,)).split(_CHUNK):
+            for part in parts:
                 part.abs_()
                 segment = ((part - self.x_min) if self.x_min else part) * (1 / self.step)
                 index = segment.clamp_(0, len(slopes) - 1).to(torch.int32).clamp_(min=0)  # NaN becomes an index too

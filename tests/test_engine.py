@@ -103,6 +103,19 @@ def test_a_bound_spline_overwrites_its_argument_with_the_same_values():
     torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_bound_spline_overwrites_a_part_of_an_image():
+    """What Winograd's tiles leave of an image whose width is no multiple of 4."""
+    spline = deal.load("gray").phi2
+    whole = torch.linspace(-5, 5, 2 * 8 * 12 * 6).view(2, 8, 12, 6)
+    before = whole.clone()
+    part = whole[:, 1:6, :11].permute(0, 3, 1, 2)
+    expected = spline(part.clone())
+    assert spline.bind()(part) is part
+    torch.testing.assert_close(part, expected, rtol=1e-5, atol=1e-6)
+    whole[:, 1:6, :11] = before[:, 1:6, :11]
+    assert torch.equal(whole, before)
+
+
 @pytest.mark.parametrize("bound", [True, False])
 def test_splines_pass_nan_on(bound):
     spline = deal.load("gray").phi3
