@@ -59,7 +59,7 @@ class Recycling:
             self._next = torch.zeros(batch, dtype=torch.long, device=self._v.device)
         each = torch.arange(len(self._v), device=self._v.device)
         for p, Ap, pAp, active in self._noted:
-            active = (active & (pAp > 0)).flatten()
+            active = (active & (pAp > 0) & pAp.isfinite()).flatten()
             scale = torch.where(active, pAp.flatten(), 1).rsqrt()[:, None]
             for kept, new in ((self._v, p), (self._w, Ap)):
                 kept[each, self._next] = torch.where(active[:, None], scale * new.flatten(1), kept[each, self._next])
