@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 _KEPT = 20
+_NOTED = 10  # of one solve, its last ones: a long one should not fill the memory
 
 
 class Recycling:
@@ -22,7 +23,7 @@ class Recycling:
 
     def __init__(self, P):
         self._P = P
-        self._noted: deque[tuple[Tensor, ...]] = deque(maxlen=_KEPT)
+        self._noted: deque[tuple[Tensor, ...]] = deque(maxlen=_NOTED)
         self._v = self._w = self._inverse = self._next = None
 
     def update(self, m2: Tensor) -> "Recycling":
