@@ -103,8 +103,10 @@ class Preconditioner:
             steps = 3
         for _ in range(steps):
             nearest = F.one_hot(_distances(points, self._centres).argmin(2), _REGIONS).to(masks)
-            occupied = nearest.sum(1)[..., None] > 0
-            self._centres = torch.where(occupied, _means(nearest, points), self._centres)
+            means = _means(nearest, points)
+            # Of a step that exploded, and is undone, nothing may stay.
+            known = (nearest.sum(1)[..., None] > 0) & means.isfinite().all(2, keepdim=True)
+            self._centres = torch.where(known, means, self._centres)
         distances = _distances(points, self._centres)
         soft = 0.5 * distances.amin(2, keepdim=True).mean(1, keepdim=True)
         share = torch.softmax(-distances / soft.clamp(min=1e-12), dim=2)

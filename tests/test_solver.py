@@ -404,6 +404,17 @@ def test_a_preconditioner_knows_the_directions_it_learned_of_each_sample():
     assert (inner(r, P(r)) > 0).all()
 
 
+def test_a_preconditioner_forgets_a_step_that_exploded(model):
+    system = NormalEquations(model, deal.Identity(), torch.tensor([0.1]), torch.tensor([5.0]))
+    x = scene((24, 20))
+    m2 = system.mask_squared(x)
+    P = Recycling(Preconditioner(system, x.shape)).update(m2)
+    correction(system.at(m2), x, P, 0.1, 4)
+    nan = m2 * math.nan
+    correction(system.at(nan), x, P.update(nan), 0.1, 4)
+    assert P.update(m2)(x).isfinite().all()
+
+
 def test_a_preconditioner_does_not_change_within_a_run(model):
     system = NormalEquations(model, deal.Identity(), torch.tensor([0.1]), torch.tensor([5.0]))
     x = scene((24, 20))
