@@ -122,7 +122,12 @@ def test_the_site_names_files_that_are_no_pages(hooks, caplog) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "runs"), [("deepinv_deal.py", "solver_deepinv_cpu.csv"), ("solver.py", "solver_cpu.csv")]
+    ("script", "runs"),
+    [
+        ("deepinv_deal.py", "solver_deepinv_cpu.csv"),
+        ("solver.py", "solver_cpu.csv"),
+        ("solver.py", "solver_cpu_mri.csv"),
+    ],
 )
 def test_measured_tables_are_those_of_the_published_runs(script: str, runs: str) -> None:
     command = [sys.executable, f"benchmarks/{script}", "--summary", f"results/published/{runs}"]
