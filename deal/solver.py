@@ -28,13 +28,14 @@ _ETA = 0.25  # how far an inner solve reduces its residual
 _MAX_INNER = 12  # CG iterations of an inner solve
 _NEIGHBOURHOOD = 11  # pixels a side in which momentum is kept or dropped together
 _PATIENCE = 8  # iterations without progress after which momentum is weakened
+_IN_VAIN = 100  # iterations without progress after which a sample is given up: rounding, mostly
 _MOST_NEGATIVE = -4.0  # local secant of T that is believed
 _DIVERGED = 30.0  # growth of the residual that undoes a step
 _ROUGH_TOL = 2e-3  # residual at which bfloat16 has done its part
 
 
 class ConvergenceWarning(UserWarning):
-    """The iteration cap was reached before the tolerance."""
+    """The solver stopped before the tolerance: at its cap, or since the residual no longer falls."""
 
 
 @dataclass
@@ -172,10 +173,12 @@ def solve(
             x, outer, residual = _fast(system, b, None if x0 is None else x0.to(b), tol, max_outer, record, callback)
             cg = []
         converged = residual <= tol
-        if outer >= max_outer and not converged.all():
+        if (outer >= max_outer or algorithm == "fast") and not converged.all():
+            why = f"after {outer} outer iterations, the last {_IN_VAIN} in vain,"
+            if outer >= max_outer:
+                why = f"at its cap of {max_outer} outer iterations"
             warnings.warn(
-                f"DEAL stopped at its cap of {max_outer} outer iterations with a relative fixed-point residual of "
-                f"{residual.max():.1e} (asked: {tol:.1e})",
+                f"DEAL stopped {why} with a relative fixed-point residual of {residual.max():.1e} (asked: {tol:.1e})",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -323,16 +326,25 @@ class _Guard:
         self.best_x, self.best, self.since = x, one * math.inf, one * 0
         self.eta, self.damping, self.limit = one * _ETA, one, one
         self.done = one > 1
+        self.lowest, self.idle = one * math.inf, one * 0
         self._x, self._way = x, one * 0  # the last point, and the length of the way to it from best_x
 
     def forget(self) -> None:
         """The residuals to come are not comparable with those so far."""
         self.best, self.since = torch.full_like(self.best, math.inf), self.since * 0
+        self.lowest, self.idle = self.best, self.idle * 0
+
+    @property
+    def hopeless(self) -> Tensor:
+        """(B,) samples whose residual has not fallen for long."""
+        return self.idle[:, 0, 0, 0] >= _IN_VAIN
 
     def next(self, x: Tensor, f: Tensor, residual: Tensor, momentum: Momentum) -> Tensor:
         """The next point; samples that are done stay."""
         residual = residual[:, None, None, None]
         better = residual < 0.9 * self.best
+        lower = residual < 0.9 * self.lowest
+        self.lowest, self.idle = torch.where(lower, residual, self.lowest), torch.where(lower, 0, self.idle + 1)
         self._way, self._x = self._way + _sizes(x - self._x), x
         self.since = self.since + 1
         exploded = ~(residual <= _DIVERGED * self.best) & ~self.done
@@ -370,7 +382,8 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
     to decide on a texture, the residual rises for a while on the way to the fixed point, so a rise alone proves
     nothing. After many iterations that made no progress and did not lead away either, momentum starts anew and weaker,
     with sharper inner solves: the method falls back on the plain iteration, until progress allows more again. Only a
-    residual that explodes undoes a step, and halves the next ones. All of this is a sample's own affair, and a sample
+    residual that explodes undoes a step, and halves the next ones. Where the residual has not fallen for a hundred
+    iterations, below what rounding allows for instance, no more are made. All of this is a sample's own affair, and one
     that has arrived stays where it is. Without a start x the first part runs in bfloat16 where that is fast, until no
     sample gains by it; what is accepted is always computed in full precision. But for that part results do not depend
     on the batch. Without `check` the residual is that of the last inner solve, and not computed after the last update.
@@ -402,11 +415,11 @@ def _fast(system, b, x, tol, max_outer, record, callback, check: bool = True, ma
             guard.forget()
             A, r, f, residual = evaluate(current)
         if current is system:
-            arrived = ((residual <= tol) | last) & ~guard.done[:, 0, 0, 0]
+            arrived = ((residual <= tol) | last | guard.hopeless) & ~guard.done[:, 0, 0, 0]
             if arrived.any():
                 found = fixed_point_residual(system, b, x, tol, A, r, P, f, arrived) if check else residual
                 final = torch.where(arrived, found, final)
-                guard.done = guard.done | (arrived & (found <= tol))[:, None, None, None]
+                guard.done = guard.done | (arrived & ((found <= tol) | guard.hopeless))[:, None, None, None]
                 if last or guard.done.all():
                     break
         x = guard.next(x, f, residual, momentum)

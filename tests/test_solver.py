@@ -13,7 +13,16 @@ import deal
 from deal.model import DEAL
 from deal.preconditioner import _Aliased
 from deal.recycling import Recycling
-from deal.solver import Momentum, NormalEquations, Preconditioner, _Guard, conjugate_gradients, correction, inner
+from deal.solver import (
+    ConvergenceWarning,
+    Momentum,
+    NormalEquations,
+    Preconditioner,
+    _Guard,
+    conjugate_gradients,
+    correction,
+    inner,
+)
 
 
 class Blur:
@@ -464,6 +473,16 @@ def test_no_warning_on_an_ordinary_solve(model):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.denoise(scene((16, 16)), 0.1)
+
+
+def test_what_rounding_forbids_is_given_up(model):
+    """One sample of a batch, black, is there at once; what is asked of the other is beyond single precision."""
+    y = torch.cat([0 * scene((16, 16)), scene((16, 16))])
+    with pytest.warns(ConvergenceWarning, match="100 in vain"):
+        out = model.solve(y, deal.Identity(), 0.1, tol=1e-12, clip=False)
+    assert out.converged.tolist() == [True, False]
+    assert 1e-12 < out.residual[1] < 1e-5
+    assert 100 < out.outer_iterations < 400
 
 
 def test_a_sample_of_a_batch_is_solved_as_if_alone(model):
