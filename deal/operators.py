@@ -94,10 +94,9 @@ class Downsampling(Operator):
     def aliased_transfer(self, shape: torch.Size, device: torch.device | None = None) -> tuple[Tensor, int]:
         """k and s with (AᵀA x)^ = k̄ Σ k x̂, the sum over the s² frequencies that decimation makes one.
 
-        k = K̂/s on the grid of `fft2`, (H, W) and complex64; those frequencies lie H/s and W/s apart.
+        k = K̂/s on the grid of `rfft2`, (H, W//2 + 1) and complex64; those frequencies lie H/s and W/s apart.
         """
-        kernel = torch.fft.irfft2(self.blur.transfer(shape, device), s=tuple(shape[-2:]))
-        return (torch.fft.fft2(kernel) / self.factor).to(torch.complex64), self.factor
+        return (self.blur.transfer(shape, device) / self.factor).to(torch.complex64), self.factor
 
     def approximate_normal_spectrum(self, shape: torch.Size, device: torch.device | None = None) -> Tensor:
         """|K̂|²/s²."""

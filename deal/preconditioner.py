@@ -176,7 +176,7 @@ class _Multiplier:
 class _Aliased:
     """C = D + k̄ kᵀ in the Fourier domain, kᵀ a sum over each group of s² frequencies that decimation makes one.
 
-    D is the regulariser's multiplier, (…, H, W//2 + 1), and k the transfer function of the data, (H, W), with
+    D is the regulariser's multiplier, (…, H, W//2 + 1), and k the transfer function of the data, (H, W//2 + 1), with
     HᵀH = k̄ kᵀ. With u = D^-½ k̄ and n = uᴴu, C = D^½ (1 + u uᴴ) D^½; functions of 1 + u uᴴ are
     1 + (f(1 + n) − f(1))/n · u uᴴ. Inside, the rows of spectra are split, (…, s, H/s, W//2 + 1), and numbers of a group
     are spectra of the decimated image, (…, H/s, W/s//2 + 1). For the rest see `_Multiplier`.
@@ -193,7 +193,7 @@ class _Aliased:
         self._beyond_narrow = width - torch.arange(self._kept, width, device=device)
         self._columns = torch.arange(half, device=device) % width
         self._d = self._rows(diagonal.sqrt())
-        self._u = self._rows(transfer[..., :half].conj()) / self._d
+        self._u = self._rows(transfer.conj()) / self._d
         n = self._sum(self._u.abs().square()).clamp(min=1e-12)
         self._inverse = -1 / (1 + n)
         self._less = ((1 + n).rsqrt() - 1) / n
